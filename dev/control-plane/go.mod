@@ -1,3 +1,5 @@
+// The local cluster's programs. Kubernetes builds as a module only with a replace for each of its staging modules, and with
+// etcd at the version that it requires: change all of them together, then run "go mod tidy".
 module keyturn.dev/dev/control-plane
 
 go 1.24.0
