@@ -1,0 +1,1 @@
+"""The store: one interface, an in-memory reference, SQLite and PostgreSQL."""

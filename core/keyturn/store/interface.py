@@ -1,0 +1,162 @@
+"""What the store can do, as narrow interfaces for each kind of user.
+
+Every method raises `StoreUnavailable` when the database cannot be reached or does not answer in time; nothing is recorded then as far as
+the caller may rely on it. Writes of the operator carry its epoch and raise `Fenced` when the store has seen a higher one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from keyturn.records import Activity, Kind, Record, Replica, Revocation, StoredRecord, UsedJti
+
+
+class StoreError(Exception):
+    """Base of the store's errors."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, or did not answer in time."""
+
+
+class Fenced(StoreError):
+    """Another operator process has taken over: the writer's epoch is no longer the highest."""
+
+
+class SchemaTooNew(StoreError):
+    """The database was migrated by a newer program; this one must not write to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a reader has come: a revision with its random tag, and the store's birth (a lost store has another)."""
+
+    revision: int
+    tag: str
+    store_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The row is in the store at `revision`; `changed` is false when it was there already, equal in all fields."""
+
+    revision: int
+    changed: bool
+    displaced: Record | None = None  # a younger contender for the same client id, whose row gave way
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Refused: a senior object (see `Record.seniority`) owns the client id; nothing was changed."""
+
+    owner: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What came after a reader's position, in order of revision, with tombstones and revocations.
+
+    `reset`: the position was unknown to this store (lost, restored or another one): everything live is in here, and what
+    is not must be dropped.
+    """
+
+    position: Position
+    born_at: float
+    records: tuple[StoredRecord, ...]
+    revocations: tuple[Revocation, ...]
+    reset: bool
+
+
+class RecordWriter(Protocol):
+    """For the operator: rows, one revision a change."""
+
+    async def next_epoch(self, holder: str) -> int:
+        """Atomically takes the next epoch; every write with a lower one is refused from then on."""
+
+    async def put(self, record: Record, *, epoch: int) -> Written | Taken:
+        """Writes the row of `record.uid` unless it is there, equal already. One transaction, one revision.
+
+        A live row of another uid with the same client id: the senior of both keeps it (`Taken`, or `Written.displaced`, whose row
+        becomes a tombstone in the same transaction). A live row of the same kind, namespace and name with another uid is an object that
+        was deleted meanwhile: it becomes a tombstone too.
+        """
+
+    async def remove(self, kind: Kind, uid: str, *, epoch: int) -> int | None:
+        """Turns the row of exactly this uid into a tombstone; its revision, or None when there was no live row."""
+
+    async def live(self, kind: Kind | None = None) -> list[StoredRecord]:
+        """All live rows (of one kind)."""
+
+    async def get(self, kind: Kind, uid: str) -> StoredRecord | None:
+        """The live row of one object."""
+
+    async def owner(self, client_id: str) -> StoredRecord | None:
+        """The live row that holds this client id."""
+
+    async def prune(self, *, now: float, epoch: int) -> int:
+        """Forgets what can have no effect any more: expired jtis and revocations, tombstones older than a day, replicas not seen for
+        a day. In bounded steps, so that no request waits. Returns the number of rows."""
+
+    async def activity(self, client_id: str) -> list[Activity]:
+        """The last uses recorded for this client."""
+
+    async def active_since(self, since: float) -> list[str]:
+        """Client ids with a use recorded at or after `since`."""
+
+
+class ReplicaRegistry(Protocol):
+    """Replicas tell what they have applied; the operator makes `Ready` of it."""
+
+    async def heartbeat(self, replica: Replica) -> None:
+        """Writes the replica's row. Takes no revision."""
+
+    async def forget_replica(self, replica_id: str) -> None:
+        """Removes the row of a replica that ends."""
+
+    async def replicas(self, *, seen_since: float) -> list[Replica]:
+        """The replicas seen at or after this time."""
+
+
+class ChangeFeed(Protocol):
+    """For replicas: what changed since a position."""
+
+    async def changes(self, after: Position | None) -> Changes:
+        """Everything after the position, read in one consistent snapshot; `after=None` or an unknown one: a reset."""
+
+    async def wait(self, timeout: float) -> bool:
+        """Returns when something may have changed (true) or after the engine's polling interval at most (see each engine), never
+        later than `timeout` seconds. A hint only: `changes` tells."""
+
+
+class ReplayGuard(Protocol):
+    """Single use of assertions, across all replicas."""
+
+    async def consume(self, jtis: Sequence[UsedJti]) -> list[bool]:
+        """Records them durably in one statement; for each whether it was new. Of two equal ones in a batch the first is new."""
+
+
+class RevocationLog(Protocol):
+    """Revocations take a revision and so reach every replica."""
+
+    async def revoke(self, revocations: Sequence[Revocation]) -> None:
+        """Records them; those already there stay as they are."""
+
+
+class ActivityLog(Protocol):
+    """When clients and their keys were used last. Takes no revision."""
+
+    async def record_activity(self, uses: Sequence[Activity]) -> None:
+        """Keeps the latest of each; coarse, for people."""
+
+
+class Store(RecordWriter, ReplicaRegistry, ChangeFeed, ReplayGuard, RevocationLog, ActivityLog, Protocol):
+    """The whole store, as each engine implements it."""
+
+    async def open(self) -> None:
+        """Connects and migrates (guarded by a lock). Raises SchemaTooNew, StoreUnavailable."""
+
+    async def close(self) -> None:
+        """Lets all connections go."""
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable unless the database answers."""
