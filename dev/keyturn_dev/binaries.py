@@ -62,7 +62,7 @@ def link_flags(kubernetes: str) -> str:
 
 
 def cache_key(go_mod: str, go_sum: str) -> str:
-    """Return the name under which the programs are cached: versions for people, a hash of all that decides the result."""
+    """Return the name under which the programs are cached: versions for people, a hash of all that decides it."""
     kubernetes = module_version(go_mod, "k8s.io/kubernetes")
     etcd = module_version(go_mod, "go.etcd.io/etcd/server/v3")
     decisive = [go_mod, go_sum, link_flags(kubernetes), *_BUILD_FLAGS, *sorted(PACKAGES.values())]
@@ -146,7 +146,7 @@ def _build(
     partial = folder / f"{name}.partial"
     command = [str(go), "build", *_BUILD_FLAGS, f"-ldflags={flags}", "-o", str(partial), PACKAGES[name]]
     progress.begin(f"building {name}")
-    # The compiler keeps the lock too: if this process is killed, the next one waits for the compiler, then starts cleanly.
+    # The compiler keeps the lock too: if this process is killed, the next one waits for it and starts cleanly.
     child = subprocess.Popen(
         command,
         cwd=CONTROL_PLANE,

@@ -6,21 +6,17 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import dataclasses
 import datetime
-import http.client
 import json
 import os
 import shlex
 import shutil
 import signal
-import socket
-import ssl
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from keyturn_dev import components, process
 from keyturn_dev.binaries import ensure_binaries
@@ -28,11 +24,13 @@ from keyturn_dev.certificates import make_certificates, write_certificates, writ
 from keyturn_dev.errors import DevError, UsageError
 from keyturn_dev.kubeconfig import (
     certificate_user,
+    kubeconfig_cluster,
     kubeconfig_document,
     service_account_kubeconfig,
     write_kubeconfig,
 )
 from keyturn_dev.locking import exclusive
+from keyturn_dev.loopback import LOOPBACK, ApiServerProbe, free_ports
 from keyturn_dev.paths import CLUSTER_STATE
 from keyturn_dev.progress import Progress
 from keyturn_dev.waiting import wait_until
@@ -210,7 +208,7 @@ class Cluster:
         certificates = make_certificates(datetime.datetime.now(datetime.UTC))
         write_certificates(certificates, self.state / "certs")
         ports = components.Ports(*free_ports(3))
-        server = f"https://{components.LOOPBACK}:{ports.api_server}"
+        server = f"https://{LOOPBACK}:{ports.api_server}"
         cluster = kubeconfig_cluster(server, certificates.authority)
         write_kubeconfig(
             self.state / "controller-manager.kubeconfig",
@@ -221,7 +219,7 @@ class Cluster:
 
         self._spawn("etcd", components.etcd_command(binaries, self.state, ports), lock)
         self._spawn("kube-apiserver", components.api_server_command(binaries, self.state, ports), lock)
-        client = _ApiServer(self.state / "certs", ports.api_server)
+        client = ApiServerProbe(self.state / "certs", ports.api_server)
         self._wait(lambda: client.get("/readyz") == 200, "the API server to be ready (/readyz)")
         self._spawn("kube-controller-manager", components.controller_manager_command(binaries, self.state), lock)
         account = "/api/v1/namespaces/default/serviceaccounts/default"
@@ -252,40 +250,6 @@ class Cluster:
             return condition()
 
         wait_until(holds, what, seconds=_START_SECONDS)
-
-
-class _ApiServer:
-    """The least client that can ask whether the API server is ready."""
-
-    def __init__(self, certs: Path, port: int) -> None:
-        self._port = port
-        self._context = ssl.create_default_context(cafile=str(certs / "ca.crt"))
-        self._context.load_cert_chain(certs / "admin.crt", certs / "admin.key")
-
-    def get(self, path: str) -> int | None:
-        """Return the status of a GET as the administrator, or None while nobody answers."""
-        connection = http.client.HTTPSConnection(components.LOOPBACK, self._port, timeout=5, context=self._context)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
-
-
-def kubeconfig_cluster(server: str, authority: bytes) -> dict[str, Any]:
-    """Return the cluster entry of a kubeconfig, with the authority's certificate in it."""
-    return {"server": server, "certificate-authority-data": base64.b64encode(authority).decode("ascii")}
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that are free on loopback now. Whoever uses them must be ready to find one taken after all."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((components.LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _report(cluster: Cluster) -> int:

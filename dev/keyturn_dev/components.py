@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from keyturn_dev.loopback import LOOPBACK
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from keyturn_dev.binaries import Binaries
 
-LOOPBACK = "127.0.0.1"
 SERVICE_ACCOUNT_ISSUER = "https://kubernetes.default.svc"
-# What a cluster without nodes needs: cascading deletion, namespaces, ServiceAccounts, aggregated roles, quotas, policies.
+# What a cluster without nodes needs: cascading deletion, namespaces, ServiceAccounts, roles, quotas, policies.
 CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "garbage-collector-controller",

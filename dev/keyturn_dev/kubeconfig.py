@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -39,6 +40,11 @@ def kubeconfig_document(
         "current-context": context,
         "preferences": {},
     }
+
+
+def kubeconfig_cluster(server: str, authority: bytes) -> dict[str, Any]:
+    """Return the cluster entry of a kubeconfig, with the authority's certificate in it."""
+    return {"server": server, "certificate-authority-data": base64.b64encode(authority).decode("ascii")}
 
 
 def certificate_user(certificate: Certificate) -> dict[str, str]:
@@ -88,8 +94,17 @@ def service_account_kubeconfig(
     return write_kubeconfig(out, document)
 
 
-def run_kubectl(kubectl: Path, kubeconfig: Path | None, *arguments: str, seconds: float = 60) -> str:
-    """Run kubectl and return its standard output; raise `DevError` with its standard error if it fails."""
+def run_kubectl(
+    kubectl: Path,
+    kubeconfig: Path | None,
+    *arguments: str,
+    seconds: float = 60,
+    environ: Mapping[str, str] | None = None,
+) -> str:
+    """Run kubectl and return its standard output; raise `DevError` with its standard error if it fails.
+
+    Without a `kubeconfig` it uses the one that the environment (default: this process's) names.
+    """
     chosen = [f"--kubeconfig={kubeconfig}"] if kubeconfig is not None else []
     try:
         done = subprocess.run(
@@ -99,7 +114,7 @@ def run_kubectl(kubectl: Path, kubeconfig: Path | None, *arguments: str, seconds
             text=True,
             timeout=seconds,
             check=False,
-            env=dict(os.environ),
+            env=dict(os.environ if environ is None else environ),
         )
     except subprocess.TimeoutExpired:
         raise DevError(f"kubectl {' '.join(arguments[:2])} gave no answer within {seconds:g} s") from None

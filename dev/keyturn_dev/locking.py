@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def exclusive(path: Path, what: str, *, seconds: float, on_wait: Callable[[str], None]) -> Iterator[int]:
     """Hold the lock file `path` and yield its descriptor; raise `DevError` naming its holder after `seconds`.
 
-    The lock belongs to the open file (flock(2)), so a child that gets the descriptor keeps the lock as long as it lives,
-    and the kernel lets go of it when the last holder is gone, however it ended. The file itself stays: removing it would
-    let two processes hold locks on two files of one name.
+    The lock belongs to the open file (flock(2)): a child that gets the descriptor keeps the lock as long as it lives,
+    and the kernel lets go of it when the last holder is gone, however it ended. The file itself stays: removing it
+    would let two processes hold locks on two files of one name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[2]
 CONTROL_PLANE = PROJECT / "dev" / "control-plane"
 GO_REQUIREMENTS = PROJECT / "dev" / "go-requirements.txt"
+POSTGRES_REQUIREMENTS = PROJECT / "dev" / "postgres-requirements.txt"
 CLUSTER_STATE = PROJECT / ".run" / "cluster"
 
 

@@ -1,7 +1,7 @@
 """Processes that outlive the command that started them, found again by an identity that is never another program's.
 
-A process id alone comes round again, within minutes on a busy machine and certainly after a reboot. The identity here is
-the boot, the process id and the time at which the process started in that boot.
+A process id alone comes round again, within minutes on a busy machine and certainly after a reboot. The identity here
+is the boot, the process id and the time at which the process started in that boot.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# The child writes its own record before it becomes the program, so that a starter killed in between leaves none unrecorded.
-# Its standard input is the lock of the starter, which therefore stays locked until the record stands.
+# The child writes its own record before it becomes the program: a starter killed in between leaves none unrecorded. Its
+# standard input is the lock of the starter, which therefore stays locked until the record stands.
 _LAUNCH = 'cat "$1" "/proc/$$/stat" >"$2.new" && mv "$2.new" "$2" && shift 2 && exec "$@" </dev/null'
 
 _children: dict[int, subprocess.Popen[bytes]] = {}

@@ -16,7 +16,7 @@ class TimedOut(DevError):  # noqa: N818 - reads as the event that it is
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, seconds: float, interval: float = 0.05) -> None:
-    """Return when `condition()` holds, asked every `interval` seconds; raise `TimedOut` naming `what` after `seconds`."""
+    """Return when `condition()` holds, asked every `interval` seconds; raise `TimedOut` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
