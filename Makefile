@@ -1,0 +1,61 @@
+# Thin names over short commands. `make help` lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help run up down test check format golden bench cluster clean
+
+UV_VERSION := 0.13.9
+UV := .tools/venv/bin/uv
+PYTHON := .venv/bin/python
+# The machine's own Python is used; none is downloaded.
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+export PYTHONDONTWRITEBYTECODE :=
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+$(UV): Makefile
+	@echo "Installing uv $(UV_VERSION) into .tools (once)" >&2
+	@python3 -m venv --clear .tools/venv
+	@.tools/venv/bin/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
+	@touch $(UV)
+
+# One environment with everything, exactly as uv.lock says. It is made anew after a move: its scripts hold the folder's path.
+.venv/.installed: $(UV) pyproject.toml uv.lock
+	@$(UV) sync --quiet --locked --all-extras
+	@touch $@
+
+run: .venv/.installed ## see a manifest become a token and a decision (ONCE=1: end afterwards; YES=1: answer yes)
+	@$(PYTHON) -m keyturn_dev.run run
+
+up: .venv/.installed ## the same in the background
+	@$(PYTHON) -m keyturn_dev.run up
+
+down: .venv/.installed ## end what `make up` or an interrupted `make run` left running
+	@$(PYTHON) -m keyturn_dev.run down
+
+test: .venv/.installed ## all tests (T=unit, T=store, T=api, T=cluster: only those)
+	@$(PYTHON) -m pytest $(if $(T),tests/$(T) --no-cov,tests)
+
+check: .venv/.installed ## what must hold before a commit: format, lint, types, layers, lock file
+	@$(UV) lock --check --quiet
+	@$(PYTHON) -m ruff format --check --quiet .
+	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m mypy
+	@$(PYTHON) -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())'
+
+format: .venv/.installed ## let ruff format and mend what it can
+	@$(PYTHON) -m ruff format --quiet .
+	@$(PYTHON) -m ruff check --quiet --fix .
+
+golden: .venv/.installed ## write the golden files anew; look at the difference before you commit it
+	@UPDATE_GOLDEN=1 $(PYTHON) -m pytest --no-cov -q tests/unit
+
+bench: .venv/.installed ## measure tokens, tokeninfo and the gateway check on loopback
+	@$(PYTHON) -m keyturn_dev.bench
+
+cluster: .venv/.installed ## build the local cluster's programs (minutes, once)
+	@$(PYTHON) -m keyturn_dev.cluster build
+
+clean: ## remove what was made here (the cluster's programs stay in the user's cache)
+	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
