@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _ATTEMPTS = 3
 _START_SECONDS = 60.0
 _LOCK_SECONDS = 120.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PORT_TAKEN = "address already in use"
 # What a state folder may hold, and so what is removed from it. A folder with anything else in it is not ours.
 _LOCK = "lock"
@@ -289,7 +290,9 @@ def _run(command: str, cluster: Cluster) -> int:
 
 
 def _on_signal(number: int, _frame: object) -> NoReturn:
-    # An exception, so that a start that is interrupted takes back what it has done.
+    # An exception, so that a start that is interrupted takes back what it has done; undisturbed by a second Ctrl-C.
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 
@@ -299,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=("build", "up", "down", "status"))
     parser.add_argument("--state", type=Path, default=CLUSTER_STATE, help="state folder (default: %(default)s)")
     options = parser.parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, _on_signal)
     if not sys.platform.startswith("linux"):
         print("the local cluster runs on Linux only; KEYTURN_CLUSTER=current uses a cluster of yours", file=sys.stderr)
@@ -309,8 +312,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DevError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":
