@@ -23,8 +23,8 @@ from keyturn_dev import process
 from keyturn_dev.errors import DevError
 from keyturn_dev.kubeconfig import run_kubectl
 from keyturn_dev.locking import exclusive
+from keyturn_dev.loopback import free_ports
 from keyturn_dev.paths import PROJECT
-from keyturn_dev.ports import free_ports
 from keyturn_dev.waiting import wait_until
 
 if TYPE_CHECKING:
