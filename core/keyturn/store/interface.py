@@ -1,7 +1,8 @@
 """What the store can do, as narrow interfaces for each kind of user.
 
-Every method raises `StoreUnavailable` when the database cannot be reached or does not answer in time; nothing is recorded then as far as
-the caller may rely on it. Writes of the operator carry its epoch and raise `Fenced` when the store has seen a higher one.
+Every method raises `StoreUnavailable` when the database cannot be reached or does not answer in time; nothing is recorded
+then as far as the caller may rely on it. Writes of the operator carry its epoch and raise `Fenced` when the store has seen
+a higher one.
 """
 
 from collections.abc import Sequence
@@ -56,8 +57,9 @@ class Taken:
 class Changes:
     """What came after a reader's position, in order of revision, with tombstones and revocations.
 
-    `reset`: the position was unknown to this store (lost, restored or another one): everything live is in here, and what
-    is not must be dropped.
+    Within one revision tombstones come first, so that who applies them in order never holds one client id twice.
+    `reset`: the position was unknown to this store (lost, restored or another one): everything live is in here, and
+    what is not must be dropped.
     """
 
     position: Position
@@ -71,14 +73,18 @@ class RecordWriter(Protocol):
     """For the operator: rows, one revision a change."""
 
     async def next_epoch(self, holder: str) -> int:
-        """Atomically takes the next epoch; every write with a lower one is refused from then on."""
+        """Atomically takes the next epoch; every write with a lower one is refused from then on.
+
+        A write with a higher one than the store knows (it was restored, or lost) raises the store's to that.
+        """
 
     async def put(self, record: Record, *, epoch: int) -> Written | Taken:
         """Writes the row of `record.uid` unless it is there, equal already. One transaction, one revision.
 
-        A live row of another uid with the same client id: the senior of both keeps it (`Taken`, or `Written.displaced`, whose row
-        becomes a tombstone in the same transaction). A live row of the same kind, namespace and name with another uid is an object that
-        was deleted meanwhile: it becomes a tombstone too.
+        A live row of another uid with the same client id: the senior of both keeps it (`Taken`, or `Written.displaced`,
+        whose row becomes a tombstone in the same transaction). A live row of the same kind, namespace and name with
+        another uid is an object that was deleted meanwhile: it becomes a tombstone too, whatever its seniority. Raises
+        ValueError when the body is not plain JSON.
         """
 
     async def remove(self, kind: Kind, uid: str, *, epoch: int) -> int | None:
@@ -94,8 +100,8 @@ class RecordWriter(Protocol):
         """The live row that holds this client id."""
 
     async def prune(self, *, now: float, epoch: int) -> int:
-        """Forgets what can have no effect any more: expired jtis and revocations, tombstones older than a day, replicas not seen for
-        a day. In bounded steps, so that no request waits. Returns the number of rows."""
+        """Forgets what can have no effect any more: expired jtis and revocations, tombstones older than a day, replicas
+        not seen for a day, uses long past. In bounded steps, so that no request waits. Returns the number of rows."""
 
     async def activity(self, client_id: str) -> list[Activity]:
         """The last uses recorded for this client."""
@@ -123,16 +129,17 @@ class ChangeFeed(Protocol):
     async def changes(self, after: Position | None) -> Changes:
         """Everything after the position, read in one consistent snapshot; `after=None` or an unknown one: a reset."""
 
-    async def wait(self, timeout: float) -> bool:
-        """Returns when something may have changed (true) or after the engine's polling interval at most (see each engine), never
-        later than `timeout` seconds. A hint only: `changes` tells."""
+    async def wait(self, seconds: float) -> bool:
+        """Returns when something may have changed (true) or after the engine's polling interval (see each engine), never
+        later than `seconds`, and never raises for a database that is gone. A hint only: `changes` tells. For one waiter
+        a store: of two one may miss what woke the other."""
 
 
 class ReplayGuard(Protocol):
     """Single use of assertions, across all replicas."""
 
     async def consume(self, jtis: Sequence[UsedJti]) -> list[bool]:
-        """Records them durably in one statement; for each whether it was new. Of two equal ones in a batch the first is new."""
+        """Records them durably, all or none; for each whether it was new. Of two equal ones in a batch the first is."""
 
 
 class RevocationLog(Protocol):
