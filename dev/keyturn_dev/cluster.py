@@ -192,16 +192,16 @@ class Cluster:
 
     def _clear(self) -> bool:
         """Stop what runs, clients before the servers that they call, and remove the state."""
-        stopped = False
-        for record in reversed(process.read_records(self.state / "processes")):
-            stopped = process.stop(record) or stopped
+        records = process.read_records(self.state / "processes")
+        stopped = [record for record in reversed(records) if process.stop(record)]
+        process.settle(stopped)
         for name in _CONTENTS:
             path = self.state / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        return stopped
+        return bool(stopped)
 
     def _start(self, binaries: Binaries, lock: int) -> None:
         for name in ("logs", "processes"):

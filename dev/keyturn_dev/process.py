@@ -137,7 +137,7 @@ def spawn(
     return parse_record(name, record.read_text(encoding="utf-8", errors="replace"))
 
 
-def stop(record: ProcessRecord, *, grace: float = 5.0) -> bool:
+def stop(record: ProcessRecord, *, grace: float = 2.0) -> bool:
     """End the recorded process, by force after `grace` seconds, and tell whether it was there to be ended.
 
     Another process that has the same id by now is never signalled: the kernel's handle on the process (pidfd) is taken
@@ -156,7 +156,6 @@ def stop(record: ProcessRecord, *, grace: float = 5.0) -> bool:
                 signal.pidfd_send_signal(handle, number)
             # A pidfd becomes readable when its process has ended.
             if select.select([handle], [], [], seconds)[0]:
-                _wait_for_parent(record.pid)
                 return True
         raise DevError(f"{record.name} (process {record.pid}) does not end, not even by force")
     finally:
@@ -164,11 +163,18 @@ def stop(record: ProcessRecord, *, grace: float = 5.0) -> bool:
         _reap(record.pid)
 
 
-def _wait_for_parent(pid: int) -> None:
-    """Give the parent, mostly the init process, a moment to collect the exit status, so that nothing shows in `ps`."""
-    _reap(pid)
+def settle(records: Sequence[ProcessRecord], *, seconds: float = 2.5) -> None:
+    """Wait a moment until the init process has collected what ended, so that nothing shows in `ps` any more.
+
+    An init process that never does is no failure: what is left then is an exit status, not a process.
+    """
     with contextlib.suppress(TimedOut):
-        wait_until(lambda: read_stat(pid) is None, f"process {pid} to be collected", seconds=0.3, interval=0.01)
+        wait_until(lambda: not any(map(_is_listed, records)), "ended processes to be collected", seconds=seconds)
+
+
+def _is_listed(record: ProcessRecord) -> bool:
+    stat = read_stat(record.pid)
+    return stat is not None and stat.started == record.started
 
 
 def _reap(pid: int) -> None:
