@@ -1,0 +1,196 @@
+"""The signing keys and their states in one Secret, as the operator writes it and API pods find it mounted.
+
+One Secret, one write: no reader can see a key without its state or a state without its key.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from keyturn.jose import signing
+from keyturn.jose.strict_json import InvalidJson, parse_object
+from keyturn.keys.state import InvalidState, KeyPhase, RingKey, SigningKeyState, read_keys
+
+INDEX: Final = "keyring.json"
+MAX_KEYS: Final = 64
+
+_FORMAT: Final = 1
+_SECRET_MEMBER: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+# A kid that can name a file as it is; any other goes by its hash. None of the former begins like the latter, so names never collide.
+_PLAIN_KID: Final = re.compile(r"(?!sha256-)[a-zA-Z0-9_-][-._a-zA-Z0-9]{0,127}")
+_MAX_MEMBER_BYTES: Final = 256 * 1024
+_ATTEMPTS: Final = 10
+_PAUSE: Final = 0.01
+# Phases whose private half must be there: the one that signs and the one that is about to.
+_SIGNING_PHASES: Final = (KeyPhase.NEXT, KeyPhase.ACTIVE)
+
+
+class RingDamaged(ValueError):
+    """The Secret, or its mounted folder, holds no usable key ring. `description` names the member, never a value."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description)
+        self.description = description
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """All signing keys with their states, and the private halves by kid.
+
+    `handled_rotation`: the value of the rotate annotation that was acted upon last.
+    """
+
+    keys: tuple[RingKey, ...] = ()
+    private: Mapping[str, signing.PrivateKey] = field(default_factory=dict, repr=False)
+    handled_rotation: str | None = None
+
+    def in_phase(self, phase: KeyPhase) -> tuple[RingKey, ...]:
+        """The keys in this phase, in the ring's order."""
+        return tuple(key for key in self.keys if key.phase is phase)
+
+    def signing_key(self) -> signing.PrivateKey | None:
+        """The private half of the Active key."""
+        return next((self.private[key.kid] for key in self.in_phase(KeyPhase.ACTIVE) if key.kid in self.private), None)
+
+    def state(self, *, revoke_before: float | None = None) -> SigningKeyState:
+        """What of it goes into the store."""
+        return SigningKeyState(self.keys, revoke_before)
+
+    def to_secret_data(self) -> dict[str, bytes]:
+        """The Secret's members: `keyring.json` and one `.pem` for each private half. Equal rings make equal members."""
+        listed = []
+        data: dict[str, bytes] = {}
+        for key in self.keys:
+            entry = key.to_body()
+            if (private := self.private.get(key.kid)) is not None:
+                entry["file"] = _file_name(key.kid)
+                data[entry["file"]] = private.to_pem()
+            listed.append(entry)
+        index = {"version": _FORMAT, "handledRotation": self.handled_rotation, "keys": listed}
+        return {INDEX: orjson.dumps(index, option=orjson.OPT_INDENT_2), **data}
+
+    @classmethod
+    def from_secret_data(cls, data: Mapping[str, bytes]) -> "KeyRing":
+        """Reads `to_secret_data`'s form; members that the index does not name are ignored. Raises RingDamaged."""
+        return _read(data.get)
+
+
+def load_directory(path: Path) -> KeyRing | None:
+    """The ring in a folder where the Secret is mounted; None when the folder or `keyring.json` is absent. Blocking, a few files.
+
+    The kubelet puts each version of a Secret into a folder of its own and swaps the symlink `..data` to it. So the link is resolved
+    once and everything read from there; a version that vanishes meanwhile is left for the new one. A folder without
+    `..data` is read as it is. Raises RingDamaged.
+    """
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(_PAUSE)
+        version = _current_version(path)
+        try:
+            ring = _read(lambda name, folder=version: _read_member(folder, name))  # type: ignore[misc]
+        except _IndexMissing:
+            if not _exists(path) or _is_settled(path, version):
+                return None
+        except RingDamaged:
+            if _is_settled(path, version):
+                raise
+        else:
+            return ring
+    raise RingDamaged("the folder of the key ring changes while it is read")
+
+
+class _IndexMissing(RingDamaged):
+    pass
+
+
+def _read(member: Callable[[str], bytes | None]) -> KeyRing:
+    raw = member(INDEX)
+    if raw is None:
+        raise _IndexMissing(f"{INDEX} is missing")
+    try:
+        index = parse_object(raw)
+        if index.get("version") != _FORMAT:
+            raise InvalidState("version is not one that this program knows")
+        keys = read_keys(index)
+    except (InvalidJson, InvalidState) as error:
+        raise RingDamaged(f"{INDEX}: {error}") from None
+    handled = index.get("handledRotation")
+    if handled is not None and not isinstance(handled, str):
+        raise RingDamaged(f"{INDEX}: handledRotation is not a text")
+    if len(keys) > MAX_KEYS:
+        raise RingDamaged(f"{INDEX}: more than {MAX_KEYS} keys")
+    for phase in _SIGNING_PHASES:
+        if sum(key.phase is phase for key in keys) > 1:
+            raise RingDamaged(f"{INDEX}: more than one {phase} key")
+    private: dict[str, signing.PrivateKey] = {}
+    for key, entry in zip(keys, index["keys"], strict=True):
+        if entry.get("file") is not None:
+            # A compromised key must not come back into use by its file alone.
+            if key.phase is not KeyPhase.COMPROMISED:
+                private[key.kid] = _read_private(key, entry["file"], member)
+        elif key.phase in _SIGNING_PHASES:
+            raise RingDamaged(f"{INDEX}: the {key.phase} key has no file")
+    return KeyRing(keys, private, handled)
+
+
+def _read_private(key: RingKey, name: Any, member: Callable[[str], bytes | None]) -> signing.PrivateKey:
+    # Without a separator and not beginning with "..", a name cannot leave the folder (and the API server takes no other).
+    if not isinstance(name, str) or not _SECRET_MEMBER.fullmatch(name) or name == "." or name.startswith(".."):
+        raise RingDamaged(f"{INDEX}: file of the {key.phase} key is no Secret member's name")
+    pem = member(name)
+    if pem is None:
+        raise RingDamaged(f"{name} is missing")
+    try:
+        private = signing.load_pem(pem, kid=key.kid, algorithm=key.algorithm)
+    except signing.KeyRejected as error:
+        raise RingDamaged(f"{name}: {error.description}") from None
+    if private.public.jwk != key.jwk:
+        raise RingDamaged(f"{name} is not the private half of the key that {INDEX} names")
+    return private
+
+
+def _file_name(kid: str) -> str:
+    if _PLAIN_KID.fullmatch(kid):
+        return f"{kid}.pem"
+    return f"sha256-{hashlib.sha256(kid.encode()).hexdigest()}.pem"
+
+
+def _current_version(path: Path) -> Path:
+    link = path / "..data"
+    try:
+        return path / link.readlink()
+    except OSError:
+        # No such link, or no link: a plain folder.
+        return path
+
+
+def _is_settled(path: Path, version: Path) -> bool:
+    """Whether what was read from `version` can be believed: it is still there and still the current one."""
+    return _current_version(path) == version and _exists(version)
+
+
+def _exists(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError:
+        # Out of reach, not absent.
+        return True
+
+
+def _read_member(folder: Path, name: str) -> bytes | None:
+    try:
+        with (folder / name).open("rb") as file:
+            content = file.read(_MAX_MEMBER_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RingDamaged(f"{name} cannot be read ({type(error).__name__})") from error
+    if len(content) > _MAX_MEMBER_BYTES:
+        raise RingDamaged(f"{name} is longer than {_MAX_MEMBER_BYTES} bytes")
+    return content
