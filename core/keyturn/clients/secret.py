@@ -1,0 +1,87 @@
+"""A client's secret, from the Kubernetes Secret that holds it to the hash in the client's state."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from keyturn import reasons
+from keyturn.clients.state import ClientState, SecretHash
+from keyturn.problems import Problem
+from keyturn.secrets import DEFAULT_COST, MAX_SECRET_BYTES, hash_secret, verify
+
+MEMBER: Final = "client_secret"
+
+_FIELD: Final = "spec.clientSecret.secretName"
+_NAMES_SHOWN: Final = 10
+
+
+def secret_origin(*, name: str, uid: str, resource_version: str) -> str:
+    """What names one version of one Secret: equal origins hold the same value."""
+    return f"{name}/{uid}/{resource_version}"
+
+
+def with_secret(
+    state: ClientState,
+    data: Mapping[str, bytes] | None,
+    *,
+    name: str,
+    origin: str,
+    last: ClientState | None,
+    valid: bool,
+    cost: int = DEFAULT_COST,
+) -> tuple[ClientState, list[Problem]]:
+    """The state with the hash of what the Secret `name` holds, and what is wrong with that. Hashes with bcrypt: not for an event loop.
+
+    `data` are the Secret's decoded members, None when there is no such Secret. A Secret without a usable value grants nothing. `valid` says
+    whether the rest of the edit was (see `keyturn.clients.parse.invalidates`): in an invalid edit only the Secret that was in force
+    already counts, for another one would be an addition. The last hash is kept as long as the value is the same, so that nothing changes
+    for readers when only the Secret's labels did.
+    """
+    bare = replace(state, secrets=())
+    if data is None:
+        fault = f"there is no Secret {name} in this namespace yet: create it with the member {MEMBER}"
+        return bare, [Problem(reasons.SECRET_NOT_FOUND, _FIELD, fault)]
+    previous = last.secrets if last is not None else ()
+    same_secret = [kept for kept in previous if kept.origin.partition("/")[0] == name]
+    allowed = valid or bool(same_secret and last is not None and _still_open(state, last))
+    value = data.get(MEMBER)
+    if value is None:
+        found = (
+            ", ".join(sorted(data)[:_NAMES_SHOWN]) + (", ..." if len(data) > _NAMES_SHOWN else "") if data else "none"
+        )
+        return bare, [
+            Problem(reasons.SECRET_INVALID, _FIELD, f"Secret {name}: expected the member {MEMBER}, found: {found}")
+        ]
+    if (flaw := _flaw(value)) is not None:
+        return bare, [Problem(reasons.SECRET_INVALID, _FIELD, f"Secret {name}: the member {MEMBER} {flaw}")]
+    if not allowed:
+        return bare, []
+    for kept in same_secret:
+        if kept.origin == origin:
+            return replace(state, secrets=(kept,)), []
+    for kept in previous:
+        if verify(value, kept.hash):
+            return replace(state, secrets=(replace(kept, origin=origin, not_after=None),)), []
+    return replace(state, secrets=(SecretHash(hash=hash_secret(value, cost), not_after=None, origin=origin),)), []
+
+
+def _still_open(state: ClientState, last: ClientState) -> bool:
+    """Whether an invalid edit left the client its method and an audience (see `keyturn.clients.parse`)."""
+    return state.auth_method == last.auth_method and not (last.audiences and not state.audiences)
+
+
+def _flaw(value: bytes) -> str | None:
+    """What is wrong with a secret, without the secret."""
+    if not value:
+        return "is empty"
+    if len(value) > MAX_SECRET_BYTES:
+        return f"has {len(value)} bytes, at most {MAX_SECRET_BYTES} can be hashed"
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        return "is not UTF-8 text"
+    if text != text.strip("\r\n"):
+        return "begins or ends with a line break: make it without one (kubectl create secret --from-literal, or printf)"
+    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
+        return "holds control characters, which no client can send"
+    return None

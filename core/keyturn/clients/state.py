@@ -1,0 +1,144 @@
+"""A client as it is in force: what the operator writes into the store and every API replica reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+PRIVATE_KEY_JWT: Final = "private_key_jwt"
+CLIENT_SECRET_BASIC: Final = "client_secret_basic"
+AUTH_METHODS: Final = (PRIVATE_KEY_JWT, CLIENT_SECRET_BASIC)
+
+SOURCE_PUBLIC_KEYS: Final = "publicKeys"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """A public key that may sign this client's assertions between `not_before` and `not_after` (seconds since the epoch; None: open).
+
+    `jwk` is the normal form of `keyturn.jose.keys`; `thumbprint` that of RFC 7638; `size` in bits.
+    """
+
+    kid: str
+    thumbprint: str
+    algorithm: str
+    size: int
+    source: str
+    jwk: Mapping[str, Any]
+    not_before: float | None = None
+    not_after: float | None = None
+
+    def is_current(self, now: float) -> bool:
+        """Whether the key counts at this time."""
+        return (self.not_before is None or now >= self.not_before) and (self.not_after is None or now < self.not_after)
+
+    def to_body(self) -> dict[str, Any]:
+        return {
+            "kid": self.kid,
+            "thumbprint": self.thumbprint,
+            "algorithm": self.algorithm,
+            "size": self.size,
+            "source": self.source,
+            "jwk": dict(self.jwk),
+            "notBefore": self.not_before,
+            "notAfter": self.not_after,
+        }
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        return cls(
+            kid=body["kid"],
+            thumbprint=body["thumbprint"],
+            algorithm=body["algorithm"],
+            size=body["size"],
+            source=body["source"],
+            jwk=body["jwk"],
+            not_before=body.get("notBefore"),
+            not_after=body.get("notAfter"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SecretHash:
+    """The hash of a client secret. `origin` names the version of the Secret that it was made of, to see a change without the value."""
+
+    hash: str = field(repr=False)
+    not_after: float | None
+    origin: str
+
+    def is_current(self, now: float) -> bool:
+        """Whether the secret counts at this time."""
+        return self.not_after is None or now < self.not_after
+
+    def to_body(self) -> dict[str, Any]:
+        return {"hash": self.hash, "notAfter": self.not_after, "origin": self.origin}
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        return cls(hash=body["hash"], not_after=body.get("notAfter"), origin=body["origin"])
+
+
+@dataclass(frozen=True, slots=True)
+class ClientState:
+    """One client in force. Times are seconds since the epoch, `token_lifetime` seconds (None: the installation's default).
+
+    Time decides at the request: `expires_at`, `revoke_before` and the keys' times are held against the reader's clock.
+    """
+
+    client_id: str
+    created_at: float
+    auth_method: str = PRIVATE_KEY_JWT
+    keys: tuple[ClientKey, ...] = ()
+    secrets: tuple[SecretHash, ...] = ()
+    permissions: tuple[str, ...] = ()
+    audiences: tuple[str, ...] = ()
+    allowed_custom_claims: tuple[str, ...] = ()
+    token_lifetime: int | None = None
+    suspended: bool = False
+    expires_at: float | None = None
+    revoke_before: float | None = None
+    introspection: str = "own"
+
+    def is_enabled(self, now: float) -> bool:
+        """Whether the client may get and use tokens at this time."""
+        return not self.suspended and (self.expires_at is None or now < self.expires_at)
+
+    def key(self, kid: str) -> ClientKey | None:
+        """The key of this kid."""
+        return next((key for key in self.keys if key.kid == kid), None)
+
+    def to_body(self) -> dict[str, Any]:
+        """Plain JSON, the body of the client's record."""
+        return {
+            "clientId": self.client_id,
+            "createdAt": self.created_at,
+            "authMethod": self.auth_method,
+            "keys": [key.to_body() for key in self.keys],
+            "secrets": [secret.to_body() for secret in self.secrets],
+            "permissions": list(self.permissions),
+            "audiences": list(self.audiences),
+            "allowedCustomClaims": list(self.allowed_custom_claims),
+            "tokenLifetime": self.token_lifetime,
+            "suspended": self.suspended,
+            "expiresAt": self.expires_at,
+            "revokeBefore": self.revoke_before,
+            "introspection": self.introspection,
+        }
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """Reads `to_body`'s form. Raises KeyError when a member that restricts is missing."""
+        return cls(
+            client_id=body["clientId"],
+            created_at=body["createdAt"],
+            auth_method=body["authMethod"],
+            keys=tuple(ClientKey.from_body(key) for key in body["keys"]),
+            secrets=tuple(SecretHash.from_body(secret) for secret in body["secrets"]),
+            permissions=tuple(body["permissions"]),
+            audiences=tuple(body["audiences"]),
+            allowed_custom_claims=tuple(body["allowedCustomClaims"]),
+            token_lifetime=body["tokenLifetime"],
+            suspended=body["suspended"],
+            expires_at=body["expiresAt"],
+            revoke_before=body["revokeBefore"],
+            introspection=body["introspection"],
+        )
