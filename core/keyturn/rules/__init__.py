@@ -1,0 +1,1 @@
+"""Access rules: which condition decides a request, and what it comes to."""

@@ -1,0 +1,191 @@
+"""All routes of an installation, compiled for look-up: which route decides a request.
+
+A tree by path segments, so that a look-up costs what the path is long, however many routes there are. The order in which a
+request finds its route:
+
+1. the path: the route that covers most segments of the request's (`/foo` covers `/foo/bar`, never `/foo-bar`); among equally
+   long ones, from the left, a literal segment before a parameter (`:id`) before the wildcard (`*`, one or more segments at
+   the end: `/a/*` does not cover `/a`);
+2. the host: the exact one, then the longest `*.suffix` (any number of labels before it), then a rule without hosts;
+3. the method: itself before `ALL` (GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS).
+
+The longest path that any rule has for the host decides, and at that path the closest host: where it says nothing of the
+method, the request is unknown. A shorter path, or a rule without hosts, is not asked then: a rule for a part of the paths or for
+one host is written to say all about it, so falling back could only loosen it. Routes that are equal in all three are all to be
+satisfied. Where a request's host is not known, the closest routes for every host must let it pass.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Final, Self
+
+from keyturn.rules import decision, syntax
+from keyturn.rules.decision import Match, Requirement
+from keyturn.rules.guard import Guard
+from keyturn.rules.hosts import ANY_HOST, normal_host, suffixes
+from keyturn.rules.paths import Refused, Segments, readings
+from keyturn.rules.state import ALL, METHODS, RuleState
+
+CACHE_ENTRIES: Final = 4096
+# Longer ones are looked up each time, so that the cache's memory is bounded too.
+MAX_CACHED_LENGTH: Final = 512
+
+_METHODS: Final = frozenset(METHODS)
+_Key = tuple[str, str | None, bytes, bool]
+
+
+class _Entry:
+    """A route of a rule at its place in the tree: its main part and its backoffice part."""
+
+    __slots__ = ("backoffice", "main")
+
+    def __init__(self, main: Requirement, backoffice: Requirement) -> None:
+        self.main: Final = main
+        self.backoffice: Final = backoffice
+
+
+_Methods = dict[str, list[_Entry]]
+
+
+class _Node:
+    __slots__ = ("hosts", "literals", "parameter", "wildcard")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node] = {}
+        self.parameter: _Node | None = None
+        self.wildcard: _Node | None = None
+        self.hosts: dict[str, _Methods] = {}
+
+    def child(self, segment: str) -> "_Node":
+        if segment == syntax.PARAMETER:
+            self.parameter = self.parameter or _Node()
+            return self.parameter
+        if segment == syntax.WILDCARD:
+            self.wildcard = self.wildcard or _Node()
+            return self.wildcard
+        return self.literals.setdefault(segment, _Node())
+
+    def for_host(self, host: str) -> _Methods | None:
+        """What the closest host of this path says."""
+        if (found := self.hosts.get(host)) is not None:
+            return found
+        if len(self.hosts) > (ANY_HOST in self.hosts):
+            for suffix in suffixes(host):
+                if (found := self.hosts.get(suffix)) is not None:
+                    return found
+        return self.hosts.get(ANY_HOST)
+
+
+class RouteTable:
+    """An immutable table; a change builds a new one beside it. Its cache of look-ups is bounded and per table."""
+
+    __slots__ = ("_cache", "_root", "size")
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self._cache: dict[_Key, Match] = {}
+        self.size = 0
+
+    @classmethod
+    def build(cls, rules: Iterable[tuple[str, RuleState]]) -> Self:
+        """From (`namespace/name`, state in force) of every rule; the order does not matter."""
+        table = cls()
+        for ref, state in sorted(rules, key=lambda rule: rule[0]):
+            table._add(ref, state)
+        return table
+
+    def _add(self, ref: str, state: RuleState) -> None:
+        audiences = frozenset(state.audiences)
+        for route in state.routes:
+            node = self._root
+            for segment in syntax.segments_of(route.path):
+                node = node.child(segment)
+            main = Requirement(ref, route.path, Guard(route.main), audiences)
+            backoffice = main
+            if route.backoffice is not None:
+                backoffice = Requirement(ref, route.path, Guard(route.backoffice), audiences)
+            entry = _Entry(main, backoffice)
+            for host in state.hosts or (ANY_HOST,):
+                methods = node.hosts.setdefault(host, {})
+                for method in route.methods:
+                    methods.setdefault(method, []).append(entry)
+            self.size += 1
+
+    def match(self, method: str, target: bytes, host: str | None, *, is_backoffice: bool = False) -> Match:
+        """The routes that decide a request, over all readings of its path; no token is needed for it. Never raises.
+
+        `target` is the raw request target, `host` the request's host as received (None: not known).
+        """
+        if method not in _METHODS:
+            return decision.unknown("No rule covers this method")
+        key = (method, host, target.partition(b"?")[0], is_backoffice)
+        found = self._cache.get(key)
+        if found is None:
+            found = self._match(method, target, host, is_backoffice=is_backoffice)
+            if len(key[2]) + len(host or "") <= MAX_CACHED_LENGTH:
+                if len(self._cache) >= CACHE_ENTRIES:
+                    del self._cache[next(iter(self._cache))]
+                self._cache[key] = found
+        return found
+
+    def _match(self, method: str, target: bytes, host: str | None, *, is_backoffice: bool) -> Match:
+        read = readings(target)
+        if isinstance(read, Refused):
+            return decision.refused(read.description)
+        # A host that cannot be read is one that is not known; two that differ are both asked.
+        hosts = dict.fromkeys(normal_host(name) for name in (host, read.host) if name is not None) or {None: None}
+        entries: dict[_Entry, None] = {}
+        for segments in read.readings:
+            candidates = self._candidates(segments)
+            for name in hosts:
+                found = _for_any_host(candidates, method) if name is None else _for_host(candidates, name, method)
+                if not found:
+                    return decision.unknown()
+                entries.update(dict.fromkeys(found))
+        parts = dict.fromkeys(entry.backoffice if is_backoffice else entry.main for entry in entries)
+        return decision.matched(tuple(parts))
+
+    def _candidates(self, segments: Segments) -> list[_Node]:
+        """The nodes that cover the path and hold routes, most specific first."""
+        levels: list[list[_Node]] = []
+        frontier = [self._root]
+        levels.append(frontier)
+        for segment in segments:
+            following: list[_Node] = []
+            for node in frontier:
+                if (literal := node.literals.get(segment)) is not None:
+                    following.append(literal)
+                if node.parameter is not None:
+                    following.append(node.parameter)
+                if node.wildcard is not None:
+                    following.append(node.wildcard)
+            if not following:
+                break
+            levels.append(following)
+            frontier = following
+        return [node for level in reversed(levels) for node in level if node.hosts]
+
+
+def _for_host(candidates: list[_Node], host: str, method: str) -> Collection[_Entry]:
+    for node in candidates:
+        methods = node.for_host(host)
+        if methods is not None:
+            return methods.get(method) or methods.get(ALL) or ()
+    return ()
+
+
+def _for_any_host(candidates: list[_Node], method: str) -> Collection[_Entry]:
+    """The closest routes for each host that has any here, up to the first path that holds for every host."""
+    seen: set[str] = set()
+    entries: list[_Entry] = []
+    for node in candidates:
+        for host, methods in node.hosts.items():
+            if host in seen:
+                continue
+            seen.add(host)
+            found = methods.get(method) or methods.get(ALL)
+            if not found:
+                return ()
+            entries.extend(found)
+        if ANY_HOST in node.hosts:
+            break
+    return entries
