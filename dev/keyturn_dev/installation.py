@@ -234,7 +234,8 @@ class Installation:
             **_inherited(),
             "KEYTURN_ISSUER": self.url,
             "KEYTURN_STORE_URL": self.store_url,
-            "KEYTURN_LOG_LEVEL": "debug",
+            "KEYTURN_LOG_LEVEL": "DEBUG",
+            "KEYTURN_SHUTDOWN_DELAY": "0",
             **self._settings,
             **environ,
         }
