@@ -94,7 +94,7 @@ def _readable(error: UnexpectedInput, text: str) -> ExpressionError:
         if token.type == "$END":
             return ExpressionError("The expression ends too early", len(text) + 1)
         return ExpressionError(f"Unexpected {token.value}", _start(token))
-    at = error.pos_in_stream or 0
+    at: int = getattr(error, "pos_in_stream", None) or 0
     unfinished = isinstance(error, UnexpectedCharacters) and text[at] == '"'
     return ExpressionError(
         "A text that does not end, or holds a bad escape" if unfinished else "An unexpected character", at + 1

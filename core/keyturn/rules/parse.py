@@ -65,7 +65,7 @@ class _Parser:
         return Draft(hosts, audiences, tuple(routes), readable)
 
     def _hosts(self, spec: Mapping[str, Any]) -> tuple[str, ...] | None:
-        if "hosts" not in spec:
+        if spec.get("hosts") is None:
             return ()
         hosts: list[str] = []
         for index, host in self._list(spec["hosts"], "spec.hosts", MAX_HOSTS):
@@ -77,7 +77,7 @@ class _Parser:
         return _given(hosts, spec["hosts"])
 
     def _audiences(self, spec: Mapping[str, Any]) -> tuple[str, ...] | None:
-        if "audiences" not in spec:
+        if spec.get("audiences") is None:
             return ()
         audiences: list[str] = []
         for index, audience in self._list(spec["audiences"], "spec.audiences", MAX_AUDIENCES):
@@ -214,6 +214,6 @@ class _Parser:
 
 def _given(readable: list[str], given: Any) -> tuple[str, ...] | None:
     """What was read; None where something was given and nothing of it can be read: that is not the same as nothing given."""
-    if readable or given == []:
+    if readable or given in ([], ()):
         return tuple(sorted(set(readable)))
     return None

@@ -15,8 +15,9 @@ one host is written to say all about it, so falling back could only loosen it. R
 satisfied. Where a request's host is not known, the closest routes for every host must let it pass.
 """
 
-from collections.abc import Collection, Iterable
-from typing import Final, Self
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 from keyturn.rules import decision, syntax
 from keyturn.rules.decision import Match, Requirement
@@ -55,14 +56,35 @@ class _Node:
         self.wildcard: _Node | None = None
         self.hosts: dict[str, _Methods] = {}
 
-    def child(self, segment: str) -> "_Node":
+    def clone(self) -> "_Node":
+        copy = _Node()
+        copy.literals = dict(self.literals)
+        copy.parameter, copy.wildcard = self.parameter, self.wildcard
+        copy.hosts = {
+            host: {method: list(entries) for method, entries in methods.items()} for host, methods in self.hosts.items()
+        }
+        return copy
+
+    def child(self, segment: str) -> "_Node | None":
         if segment == syntax.PARAMETER:
-            self.parameter = self.parameter or _Node()
             return self.parameter
         if segment == syntax.WILDCARD:
-            self.wildcard = self.wildcard or _Node()
             return self.wildcard
-        return self.literals.setdefault(segment, _Node())
+        return self.literals.get(segment)
+
+    def set_child(self, segment: str, node: "_Node | None") -> None:
+        if segment == syntax.PARAMETER:
+            self.parameter = node
+        elif segment == syntax.WILDCARD:
+            self.wildcard = node
+        elif node is None:
+            self.literals.pop(segment, None)
+        else:
+            self.literals[segment] = node
+
+    @property
+    def empty(self) -> bool:
+        return not (self.hosts or self.literals or self.parameter or self.wildcard)
 
     def for_host(self, host: str) -> _Methods | None:
         """What the closest host of this path says."""
@@ -76,39 +98,39 @@ class _Node:
 
 
 class RouteTable:
-    """An immutable table; a change builds a new one beside it. Its cache of look-ups is bounded and per table."""
+    """An immutable table; a change makes a new one that shares what did not change. Its cache of look-ups is bounded, its own."""
 
-    __slots__ = ("_cache", "_root", "size")
+    __slots__ = ("_cache", "_root", "_rules")
 
     def __init__(self) -> None:
         self._root = _Node()
+        self._rules: dict[str, RuleState] = {}
         self._cache: dict[_Key, Match] = {}
-        self.size = 0
 
     @classmethod
-    def build(cls, rules: Iterable[tuple[str, RuleState]]) -> Self:
+    def build(cls, rules: Iterable[tuple[str, RuleState]]) -> "RouteTable":
         """From (`namespace/name`, state in force) of every rule; the order does not matter."""
-        table = cls()
-        for ref, state in sorted(rules, key=lambda rule: rule[0]):
-            table._add(ref, state)
+        return cls().updated(dict(rules))
+
+    def updated(self, changes: Mapping[str, RuleState | None]) -> "RouteTable":
+        """A new table with some rules set or (None) removed; it costs what the change is large, this one stays as it is."""
+        table = RouteTable()
+        table._rules = dict(self._rules)
+        editor = _Editor(self._root)
+        for ref, state in changes.items():
+            old = table._rules.pop(ref, None)
+            if old is not None:
+                editor.remove(ref, old)
+            if state is not None:
+                table._rules[ref] = state
+                editor.add(ref, state)
+        table._root = editor.root
         return table
 
-    def _add(self, ref: str, state: RuleState) -> None:
-        audiences = frozenset(state.audiences)
-        for route in state.routes:
-            node = self._root
-            for segment in syntax.segments_of(route.path):
-                node = node.child(segment)
-            main = Requirement(ref, route.path, Guard(route.main), audiences)
-            backoffice = main
-            if route.backoffice is not None:
-                backoffice = Requirement(ref, route.path, Guard(route.backoffice), audiences)
-            entry = _Entry(main, backoffice)
-            for host in state.hosts or (ANY_HOST,):
-                methods = node.hosts.setdefault(host, {})
-                for method in route.methods:
-                    methods.setdefault(method, []).append(entry)
-            self.size += 1
+    @property
+    def rules(self) -> Mapping[str, RuleState]:
+        """The states that the table was made of, by `namespace/name`."""
+        return MappingProxyType(self._rules)
 
     def match(self, method: str, target: bytes, host: str | None, *, is_backoffice: bool = False) -> Match:
         """The routes that decide a request, over all readings of its path; no token is needed for it. Never raises.
@@ -189,3 +211,56 @@ def _for_any_host(candidates: list[_Node], method: str) -> Collection[_Entry]:
         if ANY_HOST in node.hosts:
             break
     return entries
+
+
+class _Editor:
+    """Changes a tree without touching the one that requests read: a node is copied before it is changed for the first time."""
+
+    def __init__(self, root: _Node) -> None:
+        self.root = root.clone()
+        self._own: set[_Node] = {self.root}
+
+    def add(self, ref: str, state: RuleState) -> None:
+        audiences = frozenset(state.audiences)
+        for route in state.routes:
+            node = self._path(syntax.segments_of(route.path))[-1]
+            main = Requirement(ref, route.path, Guard(route.main), audiences)
+            backoffice = main
+            if route.backoffice is not None:
+                backoffice = Requirement(ref, route.path, Guard(route.backoffice), audiences)
+            for host in state.hosts or (ANY_HOST,):
+                methods = node.hosts.setdefault(host, {})
+                for method in route.methods:
+                    entries = methods.setdefault(method, [])
+                    entries.append(_Entry(main, backoffice))
+                    # The answer names the first rule: the same one whatever the order of the changes.
+                    entries.sort(key=lambda entry: entry.main.rule)
+
+    def remove(self, ref: str, state: RuleState) -> None:
+        for segments in dict.fromkeys(syntax.segments_of(route.path) for route in state.routes):
+            path = self._path(segments)
+            node = path[-1]
+            for host in state.hosts or (ANY_HOST,):
+                methods = node.hosts.pop(host, {})
+                left = {
+                    method: [entry for entry in entries if entry.main.rule != ref]
+                    for method, entries in methods.items()
+                }
+                if kept := {method: entries for method, entries in left.items() if entries}:
+                    node.hosts[host] = kept
+            for parent, segment, child in zip(path[-2::-1], segments[::-1], path[:0:-1], strict=True):
+                if not child.empty:
+                    break
+                parent.set_child(segment, None)
+
+    def _path(self, segments: Segments) -> list[_Node]:
+        """The nodes from the root to a place, made or copied so that they may be changed."""
+        path = [self.root]
+        for segment in segments:
+            child = path[-1].child(segment)
+            if child not in self._own:
+                child = _Node() if child is None else child.clone()
+                self._own.add(child)
+                path[-1].set_child(segment, child)
+            path.append(child)
+        return path
