@@ -1,0 +1,1 @@
+"""The few calls to the Kubernetes API that the operator makes itself, besides kopf's watches."""

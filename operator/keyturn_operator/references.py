@@ -1,0 +1,118 @@
+"""Which objects look at which Secrets, and the watch that tells them of a change."""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keyturn_operator.kube.client import Kube, collection
+from keyturn_operator.kube.errors import Gone, KubeError, KubeUnavailable
+from keyturn_operator.logs import get_logger
+from keyturn_operator.queue import Key, Priority
+
+log = get_logger("secrets")
+
+WATCH_SECONDS = 300
+RETRY_FIRST = 1.0
+# A change of a Secret counts within 5 s: a broken watch is mended before.
+RETRY_LAST = 4.0
+
+
+class SecretReferences:
+    """(namespace, Secret name) → the objects that refer to it. An object refers to one Secret at most."""
+
+    def __init__(self) -> None:
+        self._of: dict[Key, str] = {}
+        self._by: dict[tuple[str, str], set[Key]] = {}
+
+    def set(self, key: Key, name: str | None) -> None:
+        """Says which Secret of its namespace the object refers to now."""
+        before = self._of.get(key)
+        if before == name:
+            return
+        if before is not None:
+            keys = self._by[(key.namespace, before)]
+            keys.discard(key)
+            if not keys:
+                del self._by[(key.namespace, before)]
+            del self._of[key]
+        if name is not None:
+            self._of[key] = name
+            self._by.setdefault((key.namespace, name), set()).add(key)
+
+    def of(self, namespace: str, name: str) -> frozenset[Key]:
+        """The objects that refer to this Secret."""
+        return frozenset(self._by.get((namespace, name), ()))
+
+    def names(self, namespace: str) -> frozenset[str]:
+        """The Secrets of the namespace that are referred to."""
+        return frozenset(name for space, name in self._by if space == namespace)
+
+
+def version_of(secret: Mapping[str, Any]) -> tuple[str, str]:
+    """What changes whenever the Secret does."""
+    metadata = secret.get("metadata") or {}
+    return str(metadata.get("uid") or ""), str(metadata.get("resourceVersion") or "")
+
+
+class SecretWatch:
+    """Watches one namespace's Secrets, metadata only: their values pass through this process for those referred to only."""
+
+    def __init__(
+        self, kube: Kube, namespace: str, references: SecretReferences, enqueue: Callable[[Key, Priority], None]
+    ) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._path = collection("v1", "secrets", namespace)
+        self._references = references
+        self._enqueue = enqueue
+        self._seen: dict[str, tuple[str, str]] = {}
+
+    async def run(self) -> None:
+        """Lists and watches until cancelled; what fails is tried again, each time from a complete list."""
+        failures = 0
+        version: str | None = None
+        while True:
+            try:
+                if version is None:
+                    secrets, version = await self._kube.list_metadata(self._path)
+                    self.listed({str(one["metadata"]["name"]): version_of(one) for one in secrets})
+                version = await self._follow(version)
+                failures = 0
+            except (KubeError, KubeUnavailable, KeyError, TypeError) as error:
+                version = None
+                if isinstance(error, Gone):
+                    continue
+                failures += 1
+                log.warning("the watch of Secrets was broken", namespace=self._namespace, cause=str(error))
+                delay = min(RETRY_LAST, RETRY_FIRST * 2.0 ** min(failures - 1, 8))
+                await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
+
+    async def _follow(self, version: str) -> str:
+        async for event in self._kube.watch_metadata(self._path, version, timeout=WATCH_SECONDS):
+            kind = event.get("type")
+            secret = event.get("object") or {}
+            if kind == "ERROR":
+                code = int(secret.get("code") or 500)
+                raise Gone("WATCH", code) if code == 410 else KubeUnavailable(f"WATCH {self._path}: HTTP {code}")
+            version = str(secret["metadata"]["resourceVersion"])
+            if kind != "BOOKMARK":
+                self.changed(str(secret["metadata"]["name"]), None if kind == "DELETED" else version_of(secret))
+        return version
+
+    def listed(self, present: Mapping[str, tuple[str, str]]) -> None:
+        """Compares a complete list with what was seen before: what a broken watch has missed is made up for."""
+        for name in self._references.names(self._namespace) | self._seen.keys():
+            self.changed(name, present.get(name))
+
+    def changed(self, name: str, version: tuple[str, str] | None) -> None:
+        """Queues whoever refers to this Secret, if it is another than before. Only what is referred to is remembered."""
+        keys = self._references.of(self._namespace, name)
+        before = self._seen.get(name)
+        if version is None or not keys:
+            self._seen.pop(name, None)
+        else:
+            self._seen[name] = version
+        if before is None or before != version:
+            for key in keys:
+                self._enqueue(key, Priority.CHANGE)
