@@ -154,11 +154,11 @@ def thumbprint(members: Mapping[str, str]) -> str:
 
 def _check_use(jwk: Mapping[str, Any], *, field: str) -> None:
     # RFC 7517 section 4.2
-    if "use" in jwk and jwk["use"] != "sig":
+    if jwk.get("use") not in (None, "sig"):
         raise invalid("use must be sig", field=f"{field}.use")
     # RFC 7517 section 4.3: no operation twice
-    if "key_ops" in jwk:
-        operations = jwk["key_ops"]
+    operations = jwk.get("key_ops")
+    if operations is not None:
         if not isinstance(operations, list) or not all(isinstance(operation, str) for operation in operations):
             raise invalid("key_ops must be a list of strings", field=f"{field}.key_ops")
         if len(set(operations)) != len(operations) or "verify" not in operations:

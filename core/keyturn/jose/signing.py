@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 
@@ -59,6 +60,10 @@ class PrivateKey:
     def to_pem(self) -> bytes:
         """The key in PKCS #8 PEM, not encrypted: for Secrets only."""
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    def public_pem(self) -> bytes:
+        """The public half as SubjectPublicKeyInfo in PEM."""
+        return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def __repr__(self) -> str:
         return f"<PrivateKey kid={self.kid!r} algorithm={self.algorithm!r} size={self.size}>"

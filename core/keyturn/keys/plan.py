@@ -110,5 +110,5 @@ _ORDER: Final = {
 
 
 def _ordered(keys: Iterable[RingKey]) -> tuple[RingKey, ...]:
-    """The one that signs first: the order in which people read the status."""
-    return tuple(sorted(keys, key=lambda key: (_ORDER[key.phase], key.created_at, key.kid)))
+    """The one that signs first, as people read the status; within a phase the order in which they came, so that nothing moves idly."""
+    return tuple(sorted(keys, key=lambda key: _ORDER[key.phase]))

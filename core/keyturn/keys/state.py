@@ -35,7 +35,7 @@ class RingKey:
     activated_at: float | None
     retired_at: float | None
     remove_at: float | None
-    jwk: Mapping[str, Any] = field(repr=False)
+    jwk: Mapping[str, Any] = field(repr=False, hash=False)
 
     def to_body(self) -> dict[str, Any]:
         """Plain JSON."""
