@@ -59,7 +59,7 @@ def from_members(jwk: Mapping[str, Any], *, field: str) -> PublicKeyObject:
         case "RSA":
             modulus, exponent = _read_uint(jwk, "n", field), _read_uint(jwk, "e", field)
             _check_rsa(modulus, exponent, field=field)
-            return _prepared_rsa(modulus, exponent, field=field)
+            return rsa.RSAPublicNumbers(exponent, modulus).public_key()
         case "EC":
             if jwk.get("crv") != "P-256":
                 raise invalid("the only supported curve is P-256", field=f"{field}.crv")
@@ -110,13 +110,6 @@ def _check_rsa(modulus: int, exponent: int, *, field: str) -> None:
     # A product of two large primes has no small factor; one that has is damaged or can be factored further.
     if modulus % 2 == 0 or math.gcd(modulus, _SMALL_PRIMES_PRODUCT) != 1:
         raise weak("the RSA modulus has small factors: it is not a product of two large primes", field=field)
-
-
-def _prepared_rsa(modulus: int, exponent: int, *, field: str) -> rsa.RSAPublicKey:
-    try:
-        return rsa.RSAPublicNumbers(exponent, modulus).public_key()
-    except ValueError:
-        raise invalid("n and e are no RSA key", field=field) from None
 
 
 def _check_ed25519(raw: bytes, *, field: str) -> None:

@@ -16,7 +16,7 @@ from keyturn.jose.signing import load_pem
 from keyturn.keys import ring as ring_module
 from keyturn.keys.plan import withdraw
 from keyturn.keys.ring import INDEX, KeyRing, RingDamaged, load_directory
-from keyturn.keys.state import KeyPhase, RingKey
+from keyturn.keys.state import KeyPhase, RingKey, SigningKeyState
 from tests.sample_keys import sample_key
 from tests.unit.keys.rings import NOW, sample_ring
 
@@ -66,6 +66,11 @@ def test_the_private_half_of_a_compromised_key_is_not_loaded_even_when_it_is_sti
     index["keys"][1]["phase"] = "Compromised"
     read = KeyRing.from_secret_data({**data, INDEX: json.dumps(index).encode()})
     assert set(read.private) == {ring.keys[0].kid}
+
+
+def test_the_state_for_the_store_has_the_same_keys() -> None:
+    ring = sample_ring()
+    assert ring.state(revoke_before=NOW) == SigningKeyState(ring.keys, NOW)
 
 
 def test_the_signing_key_is_the_active_one() -> None:
@@ -289,6 +294,11 @@ def test_a_member_that_is_too_long_or_a_folder_is_damaged(tmp_path: Path) -> Non
     (tmp_path / INDEX).mkdir()
     with pytest.raises(RingDamaged, match=r"keyring\.json cannot be read"):
         load_directory(tmp_path)
+
+
+def test_a_folder_that_is_out_of_reach_is_not_taken_for_absent(tmp_path: Path) -> None:
+    with pytest.raises(RingDamaged, match=r"keyring\.json cannot be read"):
+        load_directory(tmp_path / ("x" * 300))
 
 
 def test_a_link_that_leads_nowhere_for_good_is_damaged(tmp_path: Path) -> None:
