@@ -1,7 +1,6 @@
 """The operator's process: probes first, then the Lease, then everything that acts. It ends with 0 only when asked to."""
 
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -216,9 +215,7 @@ def main() -> None:
         sys.exit(EXIT_USAGE)
     logs.configure(level=settings.log_level, form=settings.log_format)
     code = asyncio.run(Operator(settings, Metrics()).run())
-    sys.stderr.flush()
-    # Threads that hash or make keys must not hold the end up.
-    os._exit(code)
+    sys.exit(code)
 
 
 __all__ = ["EXIT_FAILED", "EXIT_LEASE_LOST", "EXIT_USAGE", "Operator", "main"]

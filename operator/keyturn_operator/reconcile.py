@@ -114,5 +114,5 @@ class Worker:
             return
         try:
             await self._context.write_status(key, obj, [verdict])
-        except (KubeError, KubeUnavailable) as error:
-            log.warning("the status could not be written", object=str(key), cause=str(error))
+        except Exception as error:  # noqa: BLE001 - the excuse must not fail where the work already has
+            log.warning("the status could not be written", object=str(key), cause=str(error) or type(error).__name__)

@@ -1,6 +1,7 @@
 """Which objects look at which Secrets, and the watch that tells them of a change."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -89,15 +90,16 @@ class SecretWatch:
                 await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
 
     async def _follow(self, version: str) -> str:
-        async for event in self._kube.watch_metadata(self._path, version, timeout=WATCH_SECONDS):
-            kind = event.get("type")
-            secret = event.get("object") or {}
-            if kind == "ERROR":
-                code = int(secret.get("code") or 500)
-                raise Gone("WATCH", code) if code == 410 else KubeUnavailable(f"WATCH {self._path}: HTTP {code}")
-            version = str(secret["metadata"]["resourceVersion"])
-            if kind != "BOOKMARK":
-                self.changed(str(secret["metadata"]["name"]), None if kind == "DELETED" else version_of(secret))
+        async with contextlib.aclosing(self._kube.watch_metadata(self._path, version, timeout=WATCH_SECONDS)) as events:
+            async for event in events:
+                kind = event.get("type")
+                secret = event.get("object") or {}
+                if kind == "ERROR":
+                    code = int(secret.get("code") or 500)
+                    raise Gone("WATCH", code) if code == 410 else KubeUnavailable(f"WATCH {self._path}: HTTP {code}")
+                version = str(secret["metadata"]["resourceVersion"])
+                if kind != "BOOKMARK":
+                    self.changed(str(secret["metadata"]["name"]), None if kind == "DELETED" else version_of(secret))
         return version
 
     def listed(self, present: Mapping[str, tuple[str, str]]) -> None:

@@ -25,10 +25,12 @@ from keyturn_operator.logs import get_logger
 from keyturn_operator.queue import Done, Key, Priority
 from keyturn_operator.references import SecretReferences
 from keyturn_operator.rows import record_of
+from keyturn_operator.settings import PAUSED_ANNOTATION
 
 log = get_logger("signing_keys")
 
 ALGORITHM = "RS256"
+SIGNING_KEYS_LOST = "SigningKeysLost"
 SIZES = (2048, 3072, 4096)
 FIELDS = frozenset({"algorithm", "size", "secretName", "revokeTokensIssuedBefore"})
 
@@ -139,6 +141,14 @@ def refusal(found: KeySecret, name: str) -> Verdict | None:
     return Verdict("False", reasons.SECRET_CONFLICT, text)
 
 
+def being_made(secret: str, *, lost: bool) -> Verdict:
+    """Ready while the first keys are made, or those that follow lost ones."""
+    if lost:
+        text = f"Secret {secret} with the signing keys is gone: new ones are being made, tokens of the old ones will be refused."
+        return Verdict("False", SIGNING_KEYS_LOST, text)
+    return Verdict("Unknown", reasons.PENDING, "The signing keys are being made.")
+
+
 class KeyMaker:
     """Makes private keys off the event loop, one after the other, and hands each to the reconcile that asked for it."""
 
@@ -147,9 +157,15 @@ class KeyMaker:
         self._one = asyncio.Semaphore(1)
         self._made: dict[tuple[Key, KeyPhase, str, int], PrivateKey] = {}
         self._making: dict[tuple[Key, KeyPhase, str, int], asyncio.Task[None]] = {}
+        self._failed: dict[Key, Exception] = {}
 
     def collect(self, key: Key, plan: RingPlan) -> dict[KeyPhase, PrivateKey] | None:
-        """The keys that the plan asks for; None while they are being made: the object is queued again then."""
+        """The keys that the plan asks for; None while they are being made: the object is queued again then.
+
+        Raises what has failed, once: the queue's backoff decides when it is tried again.
+        """
+        if (error := self._failed.pop(key, None)) is not None:
+            raise error
         wanted = {phase: (key, phase, plan.algorithm, plan.size) for phase in plan.missing}
         if all(one in self._made for one in wanted.values()):
             return {phase: self._made[one] for phase, one in wanted.items()}
@@ -161,6 +177,7 @@ class KeyMaker:
 
     def forget(self, key: Key) -> None:
         """The keys were written, or are not wanted any more."""
+        self._failed.pop(key, None)
         for one in [one for one in self._made if one[0] == key]:
             del self._made[one]
 
@@ -169,6 +186,8 @@ class KeyMaker:
         try:
             async with self._one:
                 self._made[wanted] = await asyncio.to_thread(signing.generate, algorithm, size)
+        except Exception as error:  # noqa: BLE001 - whoever asked gets it
+            self._failed[key] = error
         finally:
             del self._making[wanted]
             self._enqueue(key, Priority.CHANGE)
@@ -216,28 +235,32 @@ class SigningKeyReconciler:
             now=context.now(),
             compromised=compromised_kids(last, status),
         )
-        lost = found.ring is None and last is not None and bool(last.keys)
-        if is_paused(obj) and not plan.settled and found.ring is not None:
-            plan = RingPlan(found.ring, (), plan.algorithm, plan.size, False, plan.compromised)
-        ring = plan.ring
-        if not plan.settled:
-            generated = self._maker.collect(key, plan)
-            if generated is None:
-                if found.ring is None:
-                    text = "The signing keys are being made."
-                    await context.write_status(key, obj, [Verdict("Unknown", reasons.PENDING, text)])
-                # What is withdrawn is withdrawn now, whether or not its successor is made already.
-                return (
-                    Done()
-                    if found.ring is None or not plan.changed
-                    else await self._publish(key, obj, spec, ring, last, problems)
-                )
-            ring = with_generated(plan, generated, now=context.now())
-            if not await self._write(key, obj, found, ring, spec.secret_name):
-                return Done(again=0.2)
+        if plan.settled:
             self._maker.forget(key)
-            if lost:
-                await self._tell_of_loss(key, obj, spec.secret_name)
+            return await self._publish(key, obj, spec, plan.ring, last, problems)
+        lost = found.ring is None and last is not None and bool(last.keys)
+        if is_paused(obj):
+            # A withdrawal restricts, so it is published; new keys wait (someone may be restoring the Secret).
+            text = f"The annotation {PAUSED_ANNOTATION} holds the signing keys as they are."
+            held = Verdict("False", reasons.PAUSED, text)
+            if found.ring is not None:
+                return await self._publish(key, obj, spec, plan.ring, last, problems, held=held)
+            await context.write_status(key, obj, [held])
+            return Done()
+        generated = self._maker.collect(key, plan)
+        if generated is None:
+            if found.ring is not None and plan.changed:
+                # What is withdrawn is withdrawn now, whether or not its successor is made already.
+                return await self._publish(key, obj, spec, plan.ring, last, problems)
+            if found.ring is None:
+                await context.write_status(key, obj, [being_made(spec.secret_name, lost=lost)])
+            return Done()
+        ring = with_generated(plan, generated, now=context.now())
+        if not await self._write(key, obj, found, ring, spec.secret_name):
+            return Done(again=0.2)
+        self._maker.forget(key)
+        if lost:
+            await self._tell_of_loss(key, obj, spec.secret_name)
         return await self._publish(key, obj, spec, ring, last, problems)
 
     async def gone(self, key: Key, uids: set[str]) -> None:
@@ -255,6 +278,8 @@ class SigningKeyReconciler:
         ring: KeyRing,
         last: SigningKeyState | None,
         problems: list[Problem],
+        *,
+        held: Verdict | None = None,
     ) -> Done:
         context = self._context
         state = ring.state(revoke_before=revoke_before(spec.revoke_before, last, valid=not problems))
@@ -263,6 +288,8 @@ class SigningKeyReconciler:
         wait: Done | None = None
         if problems:
             verdict = conditions.of_problems(problems)
+        elif held is not None:
+            verdict = held
         else:
             active = next((one.kid for one in ring.in_phase(KeyPhase.ACTIVE)), None)
             verdict, wait = await context.propagation(key, outcome.revision, active)
@@ -300,7 +327,7 @@ class SigningKeyReconciler:
     async def _tell_of_loss(self, key: Key, obj: Object, secret: str) -> None:
         text = f"Secret {secret} with the signing keys was gone: new keys were made, and the tokens that the old ones signed are refused."
         log.warning("the signing keys were lost and made anew", object=str(key), secret=secret)
-        await self._context.event(key, obj, Verdict("False", "SigningKeysLost", text))
+        await self._context.event(key, obj, Verdict("False", SIGNING_KEYS_LOST, text))
 
     async def _withdraw(self, key: Key, uid: str, cause: str) -> None:
         known = self._context.rows.known(key)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import datetime
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -52,7 +52,7 @@ class Kube(Protocol):
     async def patch_status(self, path: str, body: Object) -> Object:
         """Merge-patches the status subresource."""
 
-    def watch_metadata(self, path: str, resource_version: str, *, timeout: int) -> AsyncIterator[Object]:
+    def watch_metadata(self, path: str, resource_version: str, *, timeout: int) -> AsyncGenerator[Object]:
         """The watch events of a collection, metadata only, until the server ends the watch."""
 
 
@@ -117,7 +117,7 @@ class KubeClient:
             "PATCH", f"{path}/status", query=query, body=body, content="application/merge-patch+json"
         )
 
-    async def watch_metadata(self, path: str, resource_version: str, *, timeout: int) -> AsyncIterator[Object]:
+    async def watch_metadata(self, path: str, resource_version: str, *, timeout: int) -> AsyncGenerator[Object]:
         # Bookmarks come every minute: a stream that says nothing for longer is dead, even if nobody closed the connection.
         query = {
             "watch": "true",
@@ -181,6 +181,7 @@ class KubeClient:
                     params=query,
                     data=None if body is None else orjson.dumps(body),
                     headers={"Accept": accept} | ({} if body is None else {"Content-Type": content}),
+                    allow_redirects=False,
                     timeout=limits or aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=10),
                 )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -192,7 +193,7 @@ class KubeClient:
             async with answer:
                 if answer.status == 401 and attempt == 1:
                     continue
-                if answer.status >= 400:
+                if answer.status >= 300:
                     await self._refuse(call, answer)
                 yield answer
                 return

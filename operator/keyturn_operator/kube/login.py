@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,18 @@ RELOGIN_AFTER = datetime.timedelta(minutes=10)
 """A projected token is replaced long before it ends: reading the file anew in time means that no call ever meets a 401."""
 
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_ONE_AT_A_TIME = threading.Lock()
 _logger = logging.getLogger("keyturn.operator.login")
 
 
 def login(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
     """Reads the credentials as they are now. Raises kopf.LoginError when there are none."""
+    # kopf and our own client may log in at once, and the official client keeps what it has read in a global.
+    with _ONE_AT_A_TIME:
+        return _login(settings)
+
+
+def _login(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
     if _TOKEN.exists():
         info = kopf.login_with_service_account(settings=settings, logger=_logger)
     else:
