@@ -109,8 +109,11 @@ class Cluster:
         return self._binaries
 
     def status(self) -> ClusterStatus:
-        """Look at the state folder and the process table."""
-        records = process.read_records(self.state / "processes")
+        """Look at the state folder and the process table; raise `DevError` if the folder is another user's."""
+        try:
+            records = process.read_records(self.state / "processes")
+        except PermissionError as error:
+            raise DevError(f"the state folder {self.state} cannot be read: {error.strerror}") from error
         alive = tuple(record for record in records if process.is_alive(record))
         server = None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -23,8 +23,11 @@ def exclusive(path: Path, what: str, *, seconds: float, on_wait: Callable[[str],
     and the kernel lets go of it when the last holder is gone, however it ended. The file itself stays: removing it
     would let two processes hold locks on two files of one name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DevError(f"{path} cannot be used for {what}: {error.strerror}") from error
     try:
         if not _try_lock(descriptor):
             holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
