@@ -51,11 +51,11 @@ _LOCK = "lock"
 _CONTENTS = ("certs", "controller-manager.kubeconfig", "etcd", "kubeconfig", "logs", "processes", "ready.json")
 
 
-class AlreadyRunning(DevError):  # noqa: N818 - names the finding
+class AlreadyRunning(DevError):
     """A second start of a cluster that runs."""
 
 
-class PortTaken(DevError):  # noqa: N818 - names the finding
+class PortTaken(DevError):
     """Another program took a port between our choice and our use of it."""
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class TimedOut(DevError):  # noqa: N818 - reads as the event that it is
+class TimedOut(DevError):
     """A bounded wait ended without its condition."""
 
 
