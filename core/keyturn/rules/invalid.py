@@ -1,6 +1,7 @@
 """What is in force while a rule's edit is invalid: the last valid state, less what the new spec no longer names or restricts.
 
-- A route (path and method) that the new spec does not name is withdrawn.
+- A route (path and method) that the new spec does not name is withdrawn; if a path in it cannot be read, it is closed instead:
+  a misspelt path must not hand its requests to a wider route.
 - A route that it names with another, readable condition is bound by both the old and the new one.
 - A route whose condition cannot be read keeps its last form.
 - A route that had no last form is closed: it denies its path and methods.
@@ -32,13 +33,15 @@ class DraftRoute:
 class Draft:
     """A spec as far as it could be read. Hosts and audiences: () if none are given, None if none of those given is readable.
 
-    Where the spec holds something that this version does not know, `conditions_readable` is false: it may restrict.
+    Where the spec holds something that this version does not know, `conditions_readable` is false: it may restrict. `complete`
+    is false where a route's path could not be read: it may be any of the last state's.
     """
 
     hosts: tuple[str, ...] | None
     audiences: tuple[str, ...] | None
     routes: tuple[DraftRoute, ...]
     conditions_readable: bool
+    complete: bool = True
 
 
 def in_force(draft: Draft, last: RuleState | None) -> RuleState:
@@ -55,6 +58,10 @@ def in_force(draft: Draft, last: RuleState | None) -> RuleState:
         for method, parts in _route(route, before, readable=draft.conditions_readable):
             key = (route.path, method)
             routes[key] = _bound(routes[key], parts) if key in routes else parts
+    if not draft.complete:
+        for former in before.routes:
+            for method in former.methods:
+                routes.setdefault((former.path, method), (CLOSED, None))
     if audiences is None:
         routes = dict.fromkeys(routes, (CLOSED, None))
     return RuleState(hosts, audiences or (), before.mode, _grouped(routes))

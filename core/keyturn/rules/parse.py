@@ -58,11 +58,14 @@ class _Parser:
         audiences = self._audiences(spec)
         routes: list[DraftRoute] = []
         listed = self._list(spec.get("routes"), "spec.routes", MAX_ROUTES, empty=False)
+        complete = isinstance(spec.get("routes"), list | tuple) and len(spec["routes"]) <= MAX_ROUTES
         for index, route in listed:
             drafted = self._route(route, f"spec.routes[{index}]")
-            if drafted is not None:
+            if drafted is None:
+                complete = False
+            else:
                 routes.append(drafted)
-        return Draft(hosts, audiences, tuple(routes), readable)
+        return Draft(hosts, audiences, tuple(routes), readable, complete)
 
     def _hosts(self, spec: Mapping[str, Any]) -> tuple[str, ...] | None:
         if spec.get("hosts") is None:
