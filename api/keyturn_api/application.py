@@ -1,0 +1,164 @@
+"""The wiring: one outer ASGI callable that serves the hot paths itself and leaves the rest to FastAPI."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.responses import Response as FastApiResponse
+from starlette.exceptions import HTTPException
+
+from keyturn import __version__
+from keyturn.snapshot import Snapshot
+from keyturn_api import docs
+from keyturn_api.errors import SERVER_ERROR, ApiError
+from keyturn_api.http import Disconnected, Receive, Response, Scope, Send, oauth_error, problem, request_id
+from keyturn_api.logs import get_logger
+from keyturn_api.metadata import JWKS, metadata_paths, oauth_metadata, openid_configuration
+from keyturn_api.metrics import Metrics
+from keyturn_api.readiness import Readiness
+from keyturn_api.settings import ApiSettings
+
+_log = get_logger("http")
+Handler = Callable[[Scope], Response]
+AsyncHandler = Callable[[Scope, Receive], Awaitable[Response]]
+_OAUTH_PATHS: Final = ("/oauth/token", "/tokeninfo")
+
+
+class Application:
+    """Dispatches by the raw path. A failure that nobody expected is a 500 with an id that stands in the log."""
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        *,
+        gateway: Handler,
+        tokeninfo: Handler,
+        jwks: Handler,
+        token: AsyncHandler,
+        other: FastAPI,
+        metrics: Metrics,
+    ) -> None:
+        prefix = settings.service_prefix.encode()
+        self._gateway = gateway
+        self._auth_tree = prefix + b"/auth/"
+        self._handlers: dict[bytes, Handler] = {
+            prefix + b"/auth": gateway,
+            prefix + b"/tokeninfo": tokeninfo,
+            prefix + JWKS.encode(): jwks,
+        }
+        self._token_path = prefix + b"/oauth/token"
+        self._token = token
+        self._oauth_paths = {prefix + path.encode() for path in _OAUTH_PATHS}
+        self._other = other
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path: bytes = scope["raw_path"]
+        try:
+            handler = self._handlers.get(path)
+            if handler is not None:
+                answer = handler(scope)
+            elif path.startswith(self._auth_tree):
+                answer = self._gateway(scope)
+            elif path == self._token_path:
+                answer = await self._token(scope, receive)
+            else:
+                await self._other(scope, receive, send)
+                return
+        except Disconnected:
+            return
+        except Exception as error:  # noqa: BLE001 - the caller gets an id, the log the rest
+            answer = self._failed(scope, path, error)
+        await send(answer.start)
+        await send(answer.body)
+
+    def _failed(self, scope: Scope, path: bytes, error: Exception) -> Response:
+        identifier = request_id(scope)
+        _log.error("unexpected_failure", request_id=identifier, exc_info=error)
+        self._metrics.count("http", "failed")
+        if path in self._oauth_paths:
+            return oauth_error(ApiError(500, SERVER_ERROR, f"unexpected failure, see the log for {identifier}"))
+        return problem(500, "unexpected failure", request_id=identifier)
+
+
+def build_framework(settings: ApiSettings, snapshot: Snapshot, readiness: Readiness) -> FastAPI:
+    """Documentation, metadata and probes: what is called seldom."""
+    prefix = settings.service_prefix
+    app = FastAPI(
+        title="Keyturn",
+        version=__version__,
+        summary="OAuth 2.0 client credentials as Kubernetes resources.",
+        docs_url=f"{prefix}/docs",
+        redoc_url=None,
+        openapi_url=f"{prefix}/openapi.json",
+        openapi_tags=[
+            {"name": "Tokens", "description": "For clients: get a token, look at one."},
+            {"name": "Gateway", "description": "For API gateways: may this request pass?"},
+            {"name": "Metadata", "description": "For programs that verify tokens or look for endpoints."},
+            {"name": "Probes", "description": "For Kubernetes and load balancers."},
+        ],
+    )
+    static = oauth_metadata(settings)  # read once: a file that cannot be read ends the start
+    # More than one path is one document: only the first stands in the documentation.
+    places = metadata_paths(settings)
+    for number, path in enumerate(places["oauth"]):
+
+        @app.get(
+            path, tags=["Metadata"], summary="Authorization server metadata (RFC 8414)", include_in_schema=not number
+        )
+        async def authorization_server() -> JSONResponse:
+            return JSONResponse(static, headers={"cache-control": "public, max-age=300"})
+
+    for number, path in enumerate(places["openid"]):
+
+        @app.get(path, tags=["Metadata"], summary="OpenID Connect discovery document", include_in_schema=not number)
+        async def discovery() -> JSONResponse:
+            document = openid_configuration(settings, snapshot)
+            return JSONResponse(document, headers={"cache-control": "public, max-age=300"})
+
+    for number, root in enumerate(dict.fromkeys(("", prefix))):
+
+        @app.get(f"{root}/healthz", tags=["Probes"], summary="Is the process alive?", include_in_schema=not number)
+        async def healthz() -> dict[str, str]:
+            return {"status": "ok"}
+
+        @app.get(
+            f"{root}/readyz", tags=["Probes"], summary="May the service get requests?", include_in_schema=not number
+        )
+        async def readyz() -> JSONResponse:
+            reasons = readiness.refresh()
+            if reasons:
+                return JSONResponse({"status": "not ready", "reasons": reasons}, status_code=503)
+            return JSONResponse({"status": "ok", "reasons": []})
+
+    @app.exception_handler(HTTPException)
+    async def refuse(request: Request, error: Exception) -> FastApiResponse:
+        assert isinstance(error, HTTPException)
+        answer = problem(
+            error.status_code,
+            "no such endpoint" if error.status_code == 404 else str(error.detail),
+            request_id=request_id(request.scope),
+            headers=[(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()],
+        )
+        translated = FastApiResponse(answer.body["body"], status_code=answer.status)
+        translated.raw_headers = list(answer.start["headers"])
+        return translated
+
+    generate = app.openapi
+
+    def documented() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = generate()
+            hot = {f"{prefix}{path}": item for path, item in docs.paths(settings.header_prefix).items()}
+            schema["paths"] = {**hot, **schema["paths"]}
+            components = schema.setdefault("components", {})
+            for kind, members in docs.COMPONENTS.items():
+                components[kind] = {**components.get(kind, {}), **members}
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = documented  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,121 @@
+"""Plain ASGI without a framework: what the paths pay that gateways and clients hit all the time."""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+
+from keyturn_api.errors import ApiError, Header
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON: Final = (b"content-type", b"application/json")
+PROBLEM: Final = (b"content-type", b"application/problem+json")
+# RFC 6749 section 5.1: answers with tokens are kept nowhere.
+NO_STORE: Final[tuple[Header, ...]] = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole answer as its two ASGI messages; one may be sent any number of times."""
+
+    start: Message
+    body: Message
+
+    @property
+    def status(self) -> int:
+        return int(self.start["status"])
+
+
+def response(status: int, headers: Iterable[Header], body: bytes = b"") -> Response:
+    """An answer with its length set."""
+    return Response(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, (b"content-length", b"%d" % len(body))],
+        },
+        {"type": "http.response.body", "body": body},
+    )
+
+
+def oauth_error(error: ApiError) -> Response:
+    """RFC 6749 section 5.2."""
+    body = orjson.dumps({"error": error.code, "error_description": error.description})
+    return response(error.status, (JSON, *NO_STORE, *error.headers), body)
+
+
+def problem(status: int, detail: str, *, request_id: str, headers: Iterable[Header] = ()) -> Response:
+    """RFC 9457."""
+    body = orjson.dumps(
+        {"type": "about:blank", "title": _PHRASES.get(status, ""), "status": status, "detail": detail, "id": request_id}
+    )
+    return response(status, (PROBLEM, (b"cache-control", b"no-store"), *headers), body)
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The value of a header that may stand once only; the first, where it stands more often."""
+    for key, value in scope["headers"]:
+        if key == name:
+            found: bytes = value
+            return found
+    return None
+
+
+def request_id(scope: Scope) -> str:
+    """The gateway's own id of this request, where it is a sane one, else a new one."""
+    value = header(scope, b"x-request-id")
+    if value is not None and _REQUEST_ID.fullmatch(value):
+        return value.decode("ascii")
+    return secrets.token_hex(8)
+
+
+def method_not_allowed(allowed: str, *, request_id: str) -> Response:
+    return problem(
+        405, f"use {allowed}", request_id=request_id, headers=[(b"allow", allowed.replace(" or ", ", ").encode())]
+    )
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The request's body. Raises `ApiError` 413 as soon as more than `limit` bytes are announced or have arrived."""
+    announced = header(scope, b"content-length")
+    if announced is not None and (len(announced) > 12 or int(announced) > limit):
+        raise _too_large(limit)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        parts, size = [body], len(body)
+        while message.get("more_body", False):
+            if size > limit:
+                raise _too_large(limit)
+            message = await receive()
+            part: bytes = message.get("body", b"")
+            parts.append(part)
+            size += len(part)
+        body = b"".join(parts)
+    if message["type"] == "http.disconnect":
+        raise Disconnected
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+class Disconnected(Exception):
+    """The caller has gone; nobody waits for an answer."""
+
+
+def _too_large(limit: int) -> ApiError:
+    # The rest of the body is not read, so the connection cannot serve another request.
+    return ApiError(
+        413, "invalid_request", f"the body must not exceed {limit} bytes", headers=[(b"connection", b"close")]
+    )

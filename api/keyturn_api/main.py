@@ -1,0 +1,54 @@
+"""`keyturn-api`: reads the settings, opens the port, and serves in this process or in several."""
+
+import socket
+import sys
+
+import prometheus_client
+from pydantic import ValidationError
+
+from keyturn_api import logs, supervisor, worker
+from keyturn_api.settings import PREFIX, ApiSettings
+
+USAGE = 2
+
+
+def main() -> None:
+    """Ends with 0 after a signal, 1 when it cannot go on, 2 when the settings are wrong."""
+    try:
+        settings = ApiSettings()
+    except ValidationError as error:
+        sys.stderr.write("keyturn-api: the settings are wrong\n")
+        for problem in error.errors(include_input=False, include_url=False):
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            sys.stderr.write(f"  {PREFIX if name else ''}{name}: {problem['msg']}\n")
+        sys.exit(USAGE)
+    logs.configure(level=settings.log_level, form=settings.log_format)
+    try:
+        listener = open_listener(settings.http_host, settings.http_port)
+        if settings.workers > 1:
+            status = supervisor.run(settings, listener)
+        else:
+            prometheus_client.start_http_server(settings.metrics_port, settings.metrics_host)
+            status = worker.run(settings, listener, shared=None, parent=None)
+    except (OSError, ValueError) as error:
+        # A port in use, a store's URL of no known kind, a metadata file that cannot be read.
+        logs.get_logger("process").error("cannot_start", cause=str(error))
+        status = worker.FAILED
+    sys.exit(status)
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """A listening socket that worker processes may inherit. Raises OSError."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+if __name__ == "__main__":
+    main()

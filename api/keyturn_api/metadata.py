@@ -1,0 +1,114 @@
+"""The documents that others read about this issuer: JWKS (RFC 7517) and metadata (RFC 8414, OpenID Connect Discovery 1.0)."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from keyturn.clients.state import AUTH_METHODS
+from keyturn.jose.algorithms import ALGORITHMS
+from keyturn.snapshot import Snapshot
+from keyturn_api.http import JSON, Response, Scope, method_not_allowed, problem, request_id, response
+from keyturn_api.metrics import Metrics
+from keyturn_api.settings import ApiSettings
+from keyturn_api.token_endpoint import GRANT_TYPE
+
+# A rotation publishes a key at least twice this long before it signs.
+JWKS_MAX_AGE: Final = 300
+OAUTH_METADATA: Final = "/.well-known/oauth-authorization-server"
+OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
+JWKS: Final = "/.well-known/jwks.json"
+
+
+class Jwks:
+    """`GET /.well-known/jwks.json`. Built once for each state of the snapshot."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        metrics: Metrics,
+        *,
+        max_age: int = JWKS_MAX_AGE,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._snapshot = snapshot
+        self._metrics = metrics
+        self._max_age = max_age
+        self._clock = clock
+        self._built: tuple[tuple[int, tuple[str, ...]], Response] | None = None
+
+    def __call__(self, scope: Scope) -> Response:
+        if scope["method"] not in ("GET", "HEAD"):
+            return method_not_allowed("GET", request_id=request_id(scope))
+        if not self._snapshot.loaded:
+            self._metrics.count("jwks", "unavailable")
+            retry = [(b"retry-after", b"1")]
+            return problem(503, "the signing keys are not loaded yet", request_id=request_id(scope), headers=retry)
+        self._metrics.count("jwks", "ok")
+        keys = self._snapshot.published_keys(self._clock())
+        state = (self._snapshot.generation, tuple(key.kid for key in keys))
+        if self._built is None or self._built[0] != state:
+            headers = (JSON, (b"cache-control", b"public, max-age=%d" % self._max_age))
+            body = orjson.dumps({"keys": [key.jwk for key in keys]})
+            self._built = (state, response(200, headers, body))
+        return self._built[1]
+
+
+def oauth_metadata(settings: ApiSettings) -> dict[str, Any]:
+    """RFC 8414 section 2: nothing that does not work."""
+    base = settings.base_url
+    return {
+        "issuer": settings.issuer,
+        "token_endpoint": settings.token_endpoint,
+        "jwks_uri": f"{base}{JWKS}",
+        "grant_types_supported": [GRANT_TYPE],
+        "response_types_supported": [],
+        "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        "token_endpoint_auth_signing_alg_values_supported": sorted(ALGORITHMS),
+        "service_documentation": f"{base}/docs",
+        **_additions(settings),
+    }
+
+
+def openid_configuration(settings: ApiSettings, snapshot: Snapshot) -> dict[str, Any]:
+    """OpenID Connect Discovery 1.0 section 3, for programs that look for the issuer's keys there."""
+    signing = snapshot.signing
+    algorithms = sorted({key.algorithm for key in signing.keys}) if signing is not None else ["RS256"]
+    return {
+        **oauth_metadata(settings),
+        "subject_types_supported": ["public"],
+        # The standard requires the member; it says how tokens here are signed.
+        "id_token_signing_alg_values_supported": algorithms,
+        **_additions(settings),
+    }
+
+
+def metadata_paths(settings: ApiSettings) -> Mapping[str, tuple[str, ...]]:
+    """Where the documents lie, by kind. RFC 8414 section 3.1 puts the issuer's path behind the well-known part."""
+    path = urlsplit(settings.issuer).path.rstrip("/")
+    prefix = settings.service_prefix
+    return {
+        "oauth": tuple(dict.fromkeys((f"{prefix}{OAUTH_METADATA}", f"{OAUTH_METADATA}{path}"))),
+        "openid": tuple(dict.fromkeys((f"{prefix}{OPENID_CONFIGURATION}", f"{OPENID_CONFIGURATION}{path}"))),
+    }
+
+
+def _additions(settings: ApiSettings) -> dict[str, Any]:
+    """The members of the operator's own file; what this service says of itself cannot be changed by it."""
+    if settings.openid_config_path is None:
+        return {}
+    added = orjson.loads(settings.openid_config_path.read_bytes())
+    if not isinstance(added, dict):
+        raise ValueError("OPENID_CONFIG_PATH must name a file with a JSON object")
+    return {name: value for name, value in added.items() if name not in _OWN}
+
+
+_OWN: Final = frozenset(
+    {
+        *("issuer", "token_endpoint", "jwks_uri", "grant_types_supported", "response_types_supported"),
+        *("token_endpoint_auth_methods_supported", "token_endpoint_auth_signing_alg_values_supported"),
+        *("subject_types_supported", "id_token_signing_alg_values_supported"),
+    }
+)

@@ -1,0 +1,192 @@
+"""What the installation sets for the API, from `KEYTURN_…` environment variables."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "KEYTURN_"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def setting(default: Any, description: str, *, reference: str = "", **limits: Any) -> Any:
+    """A setting with its text for the documentation and its equivalent in the reference system, if there is one."""
+    return Field(default, description=description, json_schema_extra={"reference": reference}, **limits)
+
+
+class ApiSettings(BaseSettings):
+    """The API's settings. Times are in seconds, lists separated by commas."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    issuer: str = setting(
+        ...,
+        "The issuer's URL: the `iss` of every token and the base of the metadata. https, or http for tests; no query, no fragment.",
+        reference="MIA_JWT_ISSUER",
+    )
+    public_url: str | None = setting(
+        None, "The URL under which callers reach the endpoints, for the metadata. Unset: the issuer's."
+    )
+    store_url: SecretStr = setting(
+        ...,
+        "The store: `postgresql://user:password@host:port/database`, or `sqlite:///path` on one machine.",
+        reference="CRUD_CLIENT_BASE_URL, REDIS_*",
+    )
+    store_listen_url: SecretStr | None = setting(
+        None, "Where to listen for changes if the store's URL leads through PgBouncer: PostgreSQL's own."
+    )
+    store_prepared: bool = setting(True, "Prepared statements on PostgreSQL; `false` behind PgBouncer.")
+    signing_key_directory: Path = setting(
+        Path("/var/run/keyturn/signing-key"),
+        "The directory with the signing keys: the SigningKey's Secret, mounted.",
+        reference="PRIVATE_RSA_KEY_FILE_PATH, PRIVATE_RSA_KEY_ID, PRIVATE_KEY_PASSWORD",
+    )
+    signing_key: str = setting("keyturn", "The name of the installation's SigningKey.")
+    http_host: str = setting("127.0.0.1", "The address to serve on; `0.0.0.0` in a container.")
+    http_port: int = setting(8080, "The port to serve on.", reference="HTTP_PORT", ge=0, le=65535)
+    metrics_host: str = setting("127.0.0.1", "The address of the metrics; `0.0.0.0` in a container.")
+    metrics_port: int = setting(
+        9090, "The port of `/metrics`, one for all worker processes; 0 chooses one.", ge=0, le=65535
+    )
+    service_prefix: str = setting(
+        "", "A path in front of every endpoint, such as `/oauth2`.", reference="SERVICE_PREFIX"
+    )
+    workers: int = setting(
+        1,
+        "Worker processes. Caches, the pool for hashing and the count of failed secrets are each worker's own.",
+        ge=1,
+        le=64,
+    )
+    shutdown_delay: float = setting(
+        10.0,
+        "How long a process that is to end still serves, not ready, so that load balancers take notice.",
+        reference="DELAY_SHUTDOWN_SECONDS",
+        ge=0,
+        le=600,
+    )
+    shutdown_timeout: int = setting(20, "How long requests in flight may take after that.", ge=1, le=600)
+    gateway_profile: Literal["original-request", "envoy"] = setting(
+        "original-request",
+        "What the gateway sends to `/auth`: `original-request` (the headers Original-Request-Uri and Original-Request-Method) or "
+        "`envoy` (the path behind `/auth`, method and host of the request itself). Only this profile's headers are read.",
+    )
+    context_headers: bool = setting(
+        False,
+        "Read `isbackoffice` and `Client-Type` under other profiles than `original-request` too: the gateway must set or remove them.",
+    )
+    header_prefix: str = setting("mia-", "The prefix of the answer's headers at `/auth`.", pattern=r"^[a-z0-9-]{1,64}$")
+    accepted_audiences: Annotated[tuple[str, ...], NoDecode] = setting(
+        (),
+        "Audiences that `/auth` and `/tokeninfo` accept; a token needs one of them. Empty: any.",
+        reference="ACCEPTED_AUDIENCES",
+    )
+    require_audience: bool = setting(
+        False, "A token request must name an audience.", reference="REQUIRED_AUDIENCE_IN_TOKEN_REQUEST"
+    )
+    token_lifetime: int = setting(
+        900, "How long a token lives whose client says nothing.", reference="MIA_JWT_EXPIRES_IN", ge=10, le=86_400
+    )
+    max_token_lifetime: int = setting(86_400, "The longest life of any token.", ge=10, le=2_592_000)
+    token_typ: Literal["at+jwt", "JWT"] = setting(
+        "at+jwt", "The `typ` of access tokens: `at+jwt` (RFC 9068), or `JWT` as the reference writes it."
+    )
+    clock_skew_seconds: float = setting(
+        10.0,
+        "How far a client's clock may be off: on `exp`, `iat` and `nbf` of assertions.",
+        reference="CLOCK_SKEW_SECONDS",
+        ge=0,
+        le=300,
+    )
+    token_endpoint_as_audience: bool = setting(
+        False, "Accept the token endpoint's URL as an assertion's audience, besides the issuer."
+    )
+    bcrypt_cost: int = setting(
+        12,
+        "The cost of a hash of a client secret, spent for unknown clients too.",
+        reference="CLIENT_SECRET_HASH_COST",
+        ge=4,
+        le=16,
+    )
+    secret_failures_per_minute: int = setting(
+        10,
+        "Wrong secrets that an address may try in a minute before it gets 429; 0 switches the limit off.",
+        ge=0,
+        le=10_000,
+    )
+    rate_limit_exempt: Annotated[tuple[Network, ...], NoDecode] = setting(
+        (), "Networks whose addresses no such limit concerns, such as `127.0.0.0/8`."
+    )
+    hash_queue: int = setting(16, "Secrets that may wait for their hash; beyond that the answer is 503.", ge=1, le=1000)
+    token_cache: int = setting(20_000, "Verified access tokens remembered by each worker.", ge=0, le=1_000_000)
+    secret_cache: int = setting(
+        10_000, "Verified client secrets remembered by each worker, as keyed hashes.", ge=0, le=1_000_000
+    )
+    max_body_bytes: int = setting(65_536, "The longest request body; beyond that 413.", ge=1024, le=16_777_216)
+    max_staleness: float | None = setting(
+        None,
+        "With no news from the store for this long a replica is not ready and `/auth` answers 503. Unset: it goes on.",
+        gt=0,
+    )
+    openid_config_path: Path | None = setting(
+        None, "A JSON file whose members are added to both metadata documents.", reference="OPENID_CONFIG_PATH"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
+        "INFO", "What is logged at least.", reference="LOG_LEVEL"
+    )
+    log_format: Literal["json", "text"] = setting("json", "Log lines as JSON, or as text for people.")
+
+    @field_validator("accepted_audiences", "rate_limit_exempt", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("issuer")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        # RFC 8414 section 2: https, no query or fragment. http serves tests and networks that are encrypted below.
+        parts = urlsplit(value)
+        if (
+            parts.scheme not in ("https", "http")
+            or not parts.hostname
+            or parts.query
+            or parts.fragment
+            or "?" in value
+            or "#" in value
+        ):
+            raise ValueError("must be an https or http URL without query and fragment")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("must hold no user and password")
+        return value
+
+    @field_validator("service_prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        value = value.rstrip("/")
+        if value and not value.startswith("/"):
+            raise ValueError("must begin with a slash")
+        return value
+
+    @model_validator(mode="after")
+    def _lifetimes(self) -> "ApiSettings":
+        if self.token_lifetime > self.max_token_lifetime:
+            raise ValueError("the default token lifetime must not exceed its maximum")
+        return self
+
+    @property
+    def base_url(self) -> str:
+        """Where callers find the endpoints."""
+        return (self.public_url or self.issuer).rstrip("/")
+
+    @property
+    def token_endpoint(self) -> str:
+        return f"{self.base_url}/oauth/token"

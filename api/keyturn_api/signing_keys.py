@@ -1,0 +1,107 @@
+"""The private halves of the signing keys, from the mounted Secret's directory, and the signer that is made of them."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from keyturn.jose.signing import TokenSigner
+from keyturn.keys.ring import KeyRing, RingDamaged, load_directory
+from keyturn.keys.state import KeyPhase
+from keyturn.snapshot import Snapshot
+from keyturn_api.logs import get_logger
+
+_log = get_logger("keys")
+_POLL: Final = 0.25
+# A change that leaves no mark in the file system (a coarse clock, an odd mount) is found by reading all the same.
+_READ_AT_LEAST_EVERY: Final = 30.0
+
+
+class SigningKeys:
+    """Follows the directory. A damaged or vanished one changes nothing: the keys read last stay, and a line is logged."""
+
+    def __init__(
+        self, directory: Path, snapshot: Snapshot, *, typ: str, on_change: Callable[[], None] = lambda: None
+    ) -> None:
+        self._directory = directory
+        self._snapshot = snapshot
+        self._typ = typ
+        self._ring = KeyRing()
+        self._mark: object = None
+        self._signer: TokenSigner | None = None
+        self._signer_for: tuple[int, int] | None = None
+        self._version = 0
+        self._complaint = ""
+        self.on_change = on_change
+
+    @property
+    def loaded_kids(self) -> tuple[str, ...]:
+        """The keys whose private halves are here, sorted."""
+        return tuple(sorted(self._ring.private))
+
+    def signer(self) -> TokenSigner | None:
+        """Signs under the key that the store calls Active; None while this replica lacks its private half."""
+        state = (self._snapshot.generation, self._version)
+        if self._signer_for != state:
+            kid = self._snapshot.active_kid()
+            private = None if kid is None else self._ring.private.get(kid)
+            self._signer = None if private is None else TokenSigner(private, typ=self._typ)
+            self._signer_for = state
+        return self._signer
+
+    async def reload(self) -> None:
+        """Reads the directory, in a thread."""
+        try:
+            ring = await asyncio.to_thread(load_directory, self._directory)
+        except RingDamaged as error:
+            self._complain("signing_keys_damaged", error.description)
+            return
+        if ring is None:
+            self._complain("signing_keys_absent", "the directory holds no key ring yet")
+            return
+        self._complaint = ""
+        if ring.keys != self._ring.keys or set(ring.private) != set(self._ring.private):
+            _log.info("signing_keys_loaded", kids=sorted(ring.private))
+        self._ring = ring
+        self._version += 1
+        self._snapshot.withdraw(key.kid for key in ring.in_phase(KeyPhase.COMPROMISED))
+        self.on_change()
+
+    async def run(self) -> None:
+        """Reloads whenever the directory's mark changes."""
+        loop = asyncio.get_running_loop()
+        read_at = loop.time()
+        while True:
+            await asyncio.sleep(_POLL)
+            mark = await self._current_mark()
+            if mark != self._mark or loop.time() - read_at >= _READ_AT_LEAST_EVERY:
+                self._mark = mark
+                read_at = loop.time()
+                await self.reload()
+
+    async def start(self) -> None:
+        """The first read, so that a process begins with what is there."""
+        self._mark = await self._current_mark()
+        await self.reload()
+
+    async def _current_mark(self) -> object:
+        # A few stat calls: cheaper than a thread to make them in.
+        return _mark(self._directory)
+
+    def _complain(self, event: str, cause: str) -> None:
+        if self._complaint != cause:
+            self._complaint = cause
+            _log.warning(event, cause=cause)
+
+
+def _mark(directory: Path) -> object:
+    """Changes when the directory's content does: the version that `..data` names, and each file's time and size without it."""
+    try:
+        return str((directory / "..data").readlink())
+    except OSError:
+        pass
+    try:
+        stats = sorted((entry.name, entry.stat()) for entry in directory.iterdir())
+        return tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats)
+    except OSError:
+        return None

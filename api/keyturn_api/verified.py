@@ -1,0 +1,108 @@
+"""Access tokens that were verified before: what cannot change is remembered, everything else is held against the snapshot of now."""
+
+import hashlib
+from typing import Any, Final
+
+import orjson
+
+from keyturn.expressions.subject import Subject
+from keyturn.snapshot import Snapshot
+from keyturn.tokens.access import AccessToken, Effective, effective, read_access_token
+from keyturn.tokens.refusal import MALFORMED, TokenRefused
+from keyturn_api.cache import GenerationCache
+from keyturn_api.http import JSON, NO_STORE, Response, response
+
+_NEVER: Final = -1
+
+
+class VerifiedToken:
+    """A token with what the current snapshot makes of it. Derived anew whenever the snapshot has changed or a time has come."""
+
+    __slots__ = ("_info", "allowed", "effective", "generation", "subject", "token", "valid_until")
+
+    def __init__(self, token: AccessToken) -> None:
+        self.token = token
+        self.generation = _NEVER
+        self.valid_until = 0.0
+        self.effective: Effective | None = None
+        self.subject: Subject | None = None
+        self.allowed: Response | None = None  # the gateway's answer that carries this identity
+        self._info: Response | None = None
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        return () if self.effective is None else self.effective.audiences
+
+    def derive(self, worth: Effective, generation: int) -> None:
+        if self.effective is None or (self.effective.permissions, self.effective.audiences) != (
+            worth.permissions,
+            worth.audiences,
+        ):
+            self.subject = Subject(permissions=frozenset(worth.permissions))
+            self._info = None
+        self.effective = worth
+        self.valid_until = worth.valid_until
+        self.generation = generation
+
+    def info(self) -> Response:
+        """The answer of `/tokeninfo`: the claims, with what is still the client's."""
+        if self._info is None:
+            assert self.effective is not None
+            claims: dict[str, Any] = dict(self.token.claims)
+            claims["aud"] = self.effective.audiences
+            claims["permissions"] = self.effective.permissions
+            claims.pop("scope", None)
+            if self.effective.permissions:
+                claims["scope"] = " ".join(self.effective.permissions)
+            self._info = response(200, (JSON, *NO_STORE), orjson.dumps(claims))
+        return self._info
+
+
+class AccessTokens:
+    """Verifies Bearer credentials against a snapshot. Each process has its own cache of at most `capacity` tokens.
+
+    The cache is keyed by a hash of the whole credential and holds successes only, so nothing in it has to be taken back.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, *, issuer: str, accepted: frozenset[str], clock_skew: float, capacity: int
+    ) -> None:
+        self._snapshot = snapshot
+        self._issuer = issuer
+        self._accepted = accepted
+        self._clock_skew = clock_skew
+        self._cache: GenerationCache[bytes, VerifiedToken] = GenerationCache(capacity)
+
+    def verify(self, authorization: bytes, now: float) -> VerifiedToken:
+        """The token of an Authorization header (RFC 6750 section 2.1). Raises `TokenRefused`."""
+        key = hashlib.sha256(authorization).digest()
+        verified = self._cache.get(key)
+        if verified is None:
+            verified = VerifiedToken(
+                read_access_token(bearer(authorization), world=self._snapshot, issuer=self._issuer, now=now)
+            )
+            self._refresh(verified, now)
+            self._cache.put(key, verified)
+        elif verified.generation != self._snapshot.generation or now >= verified.valid_until:
+            self._refresh(verified, now)
+        return verified
+
+    def _refresh(self, verified: VerifiedToken, now: float) -> None:
+        verified.generation = _NEVER
+        worth = effective(
+            verified.token,
+            world=self._snapshot,
+            issuer=self._issuer,
+            accepted=self._accepted,
+            now=now,
+            clock_skew=self._clock_skew,
+        )
+        verified.derive(worth, self._snapshot.generation)
+
+
+def bearer(authorization: bytes) -> bytes:
+    """The token of `Bearer <token>`; the scheme in any case (RFC 9110 section 11.1). Raises `TokenRefused`."""
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"bearer" or not token.strip(b" "):
+        raise TokenRefused(MALFORMED, "the Authorization header must be Bearer and an access token")
+    return token.strip(b" ")

@@ -1,0 +1,259 @@
+"""One process that serves requests: everything is put together, started and ended here."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import uvicorn
+import uvloop
+
+from keyturn.snapshot import Snapshot
+from keyturn.store.batching import BatchedReplayGuard
+from keyturn.store.factory import open_store
+from keyturn.store.interface import SchemaTooNew, Store, StoreError
+from keyturn_api import profiles
+from keyturn_api.activity import ActivityRecorder
+from keyturn_api.application import Application, build_framework
+from keyturn_api.client_secrets import SecretVerifier
+from keyturn_api.follower import Follower, Heartbeat
+from keyturn_api.gateway import Gateway
+from keyturn_api.guessing import GuessLimiter
+from keyturn_api.http_protocol import LimitedHttpProtocol
+from keyturn_api.logs import get_logger
+from keyturn_api.metadata import Jwks
+from keyturn_api.metrics import Metrics
+from keyturn_api.readiness import Readiness, SharedReadiness
+from keyturn_api.settings import ApiSettings
+from keyturn_api.signing_keys import SigningKeys
+from keyturn_api.token_endpoint import TokenEndpoint
+from keyturn_api.tokeninfo import TokenInfo
+from keyturn_api.verified import AccessTokens
+
+_log = get_logger("process")
+FAILED: Final = 1
+_KEEP_ALIVE: Final = 75
+_READINESS_EVERY: Final = 0.5
+
+
+@dataclass(slots=True)
+class Service:
+    """All parts of one process."""
+
+    store: Store
+    snapshot: Snapshot
+    signing_keys: SigningKeys
+    follower: Follower
+    heartbeat: Heartbeat
+    activity: ActivityRecorder
+    guard: BatchedReplayGuard
+    verifier: SecretVerifier
+    readiness: Readiness
+    application: Application
+
+
+def replica_id() -> str:
+    """Unique for each process, also where the pid is always 1."""
+    return f"{socket.gethostname()[:100]}-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: SharedReadiness | None = None) -> Service:
+    """Puts the parts together; nothing runs yet."""
+    snapshot = Snapshot(settings.signing_key)
+    signing_keys = SigningKeys(settings.signing_key_directory, snapshot, typ=settings.token_typ)
+    follower = Follower(store, snapshot, metrics)
+    heartbeat = Heartbeat(store, snapshot, signing_keys, replica_id(), metrics)
+    readiness = Readiness(
+        snapshot, signing_keys, follower, metrics, max_staleness=settings.max_staleness, shared=shared
+    )
+    follower.on_change = heartbeat.notice
+    signing_keys.on_change = heartbeat.notice
+    activity = ActivityRecorder(store)
+    guard = BatchedReplayGuard(store)
+    verifier = SecretVerifier(cost=settings.bcrypt_cost, queue=settings.hash_queue, capacity=settings.secret_cache)
+    limiter = GuessLimiter(settings.secret_failures_per_minute, settings.rate_limit_exempt)
+    tokens = AccessTokens(
+        snapshot,
+        issuer=settings.issuer,
+        accepted=frozenset(settings.accepted_audiences),
+        clock_skew=settings.clock_skew_seconds,
+        capacity=settings.token_cache,
+    )
+    profile: profiles.Profile = profiles.original_request
+    if settings.gateway_profile == "envoy":
+        profile = profiles.envoy(settings.service_prefix.encode(), context_headers=settings.context_headers)
+    application = Application(
+        settings,
+        gateway=Gateway(
+            snapshot,
+            tokens,
+            metrics,
+            profile=profile,
+            header_prefix=settings.header_prefix,
+            is_stale=readiness.is_stale,
+        ),
+        tokeninfo=TokenInfo(snapshot, tokens, metrics),
+        jwks=Jwks(snapshot, metrics),
+        token=TokenEndpoint(settings, snapshot, signing_keys, guard, verifier, limiter, activity, metrics),
+        other=build_framework(settings, snapshot, readiness),
+        metrics=metrics,
+    )
+    return Service(
+        store, snapshot, signing_keys, follower, heartbeat, activity, guard, verifier, readiness, application
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own: the end is decided here."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(settings: ApiSettings, listener: socket.socket, *, shared: SharedReadiness | None, parent: int | None) -> int:
+    """Serves until SIGTERM or SIGINT (or the end of the parent process, which holds the other end of the pipe `parent`)."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, listener, shared, parent))
+
+
+async def _serve(
+    settings: ApiSettings, listener: socket.socket, shared: SharedReadiness | None, parent: int | None
+) -> int:
+    store = open_store(
+        settings.store_url.get_secret_value(),
+        listen_url=None if settings.store_listen_url is None else settings.store_listen_url.get_secret_value(),
+        prepared=settings.store_prepared,
+    )
+    service = build(settings, store=store, metrics=Metrics(), shared=shared)
+    if not settings.accepted_audiences:
+        _log.info("any_audience_accepted")
+    stop = _stop_on_signals(parent)
+    config = uvicorn.Config(
+        service.application,
+        http=LimitedHttpProtocol,
+        loop="none",
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+    server = _Server(config)
+    status = 0
+    async with _running(service) as failed:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        _log.info("serving", address=str(listener.getsockname()))
+        stopping = asyncio.create_task(stop.wait())
+        ends: list[asyncio.Future[Any]] = [stopping, failed, serving]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        service.readiness.ending = True
+        service.readiness.refresh()
+        if failed.done():
+            status = FAILED
+        elif not serving.done() and settings.shutdown_delay:
+            # Load balancers must see it before connections are refused. A second signal ends the wait.
+            stop.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.shutdown_delay):
+                    await stop.wait()
+        stopping.cancel()
+        server.should_exit = True
+        await serving
+    await service.activity.flush()
+    await service.heartbeat.end()
+    await service.guard.close()
+    service.verifier.close()
+    with contextlib.suppress(StoreError):
+        await store.close()
+    _log.info("ended")
+    return status
+
+
+@contextlib.asynccontextmanager
+async def _running(service: Service) -> AsyncIterator["asyncio.Future[None]"]:
+    """Runs what goes on beside the requests. The future is done when one of it has failed, which nothing mends."""
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def guarded(name: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except SchemaTooNew as error:
+            _log.error("schema_too_new", cause=str(error))
+        except Exception as error:  # noqa: BLE001 - said in the log; the process ends and is started anew
+            _log.error("background_failed", task=name, exc_info=error)
+        if not failed.done():
+            failed.set_result(None)
+
+    async def signing_keys() -> None:
+        await service.signing_keys.start()
+        await service.signing_keys.run()
+
+    tasks = [
+        asyncio.create_task(guarded(name, work))
+        for name, work in (
+            ("signing_keys", signing_keys()),
+            ("follower", service.follower.run()),
+            ("heartbeat", service.heartbeat.run()),
+            ("activity", service.activity.run()),
+            ("readiness", _tell_readiness(service)),
+        )
+    ]
+    try:
+        yield failed
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _tell_readiness(service: Service) -> None:
+    frozen = False
+    while True:
+        service.readiness.refresh()
+        if not frozen and service.snapshot.loaded:
+            # What was loaded stays; looking through it again and again would stop requests for a while each time.
+            frozen = True
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 50)
+        await asyncio.sleep(_READINESS_EVERY)
+
+
+def _stop_on_signals(parent: int | None) -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if parent is not None:
+
+        def parent_gone() -> None:
+            loop.remove_reader(parent)
+            stop.set()
+
+        loop.add_reader(parent, parent_gone)
+    return stop
+
+
+def main() -> None:
+    """A worker that the supervisor started: the listener, the readiness and the pipe come as descriptors."""
+    from keyturn_api import logs
+
+    settings = ApiSettings()
+    logs.configure(level=settings.log_level, form=settings.log_format)
+    index, listener, readiness, pipe = map(int, sys.argv[1:5])
+    shared = SharedReadiness(readiness, settings.workers, index)
+    sys.exit(run(settings, socket.socket(fileno=listener), shared=shared, parent=pipe))
+
+
+if __name__ == "__main__":
+    main()
