@@ -49,6 +49,21 @@ def test_the_strictest_reading_decides(line: corpus.Line) -> None:
         pytest.param(b"/a//../b", {("a", "..", "b"), ("a", "b"), ("b",)}, id="an empty segment counts for dots or not"),
         pytest.param(b"/%2561", {("%61",), ("a",)}, id="decoded once or twice"),
         pytest.param(b"/a%3Fb", {("a?b",), ("a",)}, id="an encoded question mark cuts or not"),
+        pytest.param(
+            b"/a%2Fb%2561",
+            {("a/b%61",), ("a", "b%61"), ("a/ba",), ("a", "ba")},
+            id="an encoded slash separates before the rest is decoded again",
+        ),
+        pytest.param(
+            b"/a%5Cb%2561",
+            {("a\\b%61",), ("a", "b%61"), ("a\\ba",), ("a", "ba")},
+            id="so does an encoded backslash",
+        ),
+        pytest.param(
+            b"/a%3Bx/%2561",
+            {("a;x", "%61"), ("a", "%61"), ("a;x", "a"), ("a", "a")},
+            id="and parameters are cut before it",
+        ),
         pytest.param(b"/50%25", {("50%",)}, id="a percent sign that begins nothing"),
     ],
 )
