@@ -163,7 +163,7 @@ class Store(RecordWriter, ReplicaRegistry, ChangeFeed, ReplayGuard, RevocationLo
         """Connects and migrates (guarded by a lock). Raises SchemaTooNew, StoreUnavailable."""
 
     async def close(self) -> None:
-        """Lets all connections go."""
+        """Lets all connections go. Twice is once; a store may be opened again."""
 
     async def ping(self) -> None:
         """Raises StoreUnavailable unless the database answers."""

@@ -68,6 +68,7 @@ class SqlStore(ABC):
 
     async def open(self) -> None:
         async with self._guarded("open"):
+            self._current = False
             await self._ensure_current()
 
     async def close(self) -> None:

@@ -96,8 +96,8 @@ class SqliteStore(SqlStore):
                 if self._inode is None or _inode(self._path) != self._inode:
                     self._current = False
                     await self._engine.dispose()
-                    await self._writer.reopen()
-                    await self._watcher.reopen()
+                    await self._writer.close()
+                    await self._watcher.close()
                     self._seen_version = None
                     self._inode = await asyncio.to_thread(_make, self._path)
         await super()._ensure_current()
@@ -120,15 +120,23 @@ class SqliteStore(SqlStore):
 
 
 class _Worker:
-    """One connection in one thread of its own, made when it is first needed."""
+    """One connection in one thread of its own, both made when they are first needed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keyturn-sqlite")
+        self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="keyturn-sqlite")
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    async def close(self) -> None:
+        if self._thread is not None:
+            thread, self._thread = self._thread, None
+            await asyncio.get_running_loop().run_in_executor(thread, self._close)
+            thread.shutdown(wait=False)
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
@@ -138,13 +146,6 @@ class _Worker:
             connection.execute("PRAGMA synchronous=NORMAL")
             self._connection = connection
         return work(self._connection)
-
-    async def reopen(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-
-    async def close(self) -> None:
-        await self.reopen()
-        self._thread.shutdown(wait=False)
 
     def _close(self) -> None:
         if self._connection is not None:
