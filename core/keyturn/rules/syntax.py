@@ -17,7 +17,7 @@ _ADDRESS: Final = re.compile(r"\[[0-9a-f:.]+\]")
 # RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
 _SCOPE_TOKEN: Final = re.compile(rf"[\x21\x23-\x5b\x5d-\x7e]{{1,{MAX_PERMISSION_LENGTH}}}")
 # What several programs read differently, or what can never be in a path: no rule can mean it for all of them.
-_UNCLEAR: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\;%?#]")
+_UNCLEAR: Final = re.compile(r"[\x00-\x20\x22\x7f-\x9f\\;%?#]")
 
 
 def is_permission(text: str) -> bool:

@@ -15,7 +15,7 @@ one host is written to say all about it, so falling back could only loosen it. R
 satisfied. Where a request's host is not known, the closest routes for every host must let it pass.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -104,31 +104,40 @@ class RouteTable:
 
     def __init__(self) -> None:
         self._root = _Node()
-        self._rules: dict[str, RuleState] = {}
+        self._rules: dict[str, tuple[RuleState, ...]] = {}
         self._cache: dict[_Key, Match] = {}
 
     @classmethod
     def build(cls, rules: Iterable[tuple[str, RuleState]]) -> "RouteTable":
-        """From (`namespace/name`, state in force) of every rule; the order does not matter."""
-        return cls().updated(dict(rules))
+        """From (`namespace/name`, state in force) of every rule; the order does not matter.
 
-    def updated(self, changes: Mapping[str, RuleState | None]) -> "RouteTable":
-        """A new table with some rules set or (None) removed; it costs what the change is large, this one stays as it is."""
+        A name may stand twice, as when an object was made again and its former row is not gone yet: both hold.
+        """
+        named: dict[str, tuple[RuleState, ...]] = {}
+        for ref, state in rules:
+            named[ref] = (*named.get(ref, ()), state)
+        return cls().updated(named)
+
+    def updated(self, changes: Mapping[str, Sequence[RuleState]]) -> "RouteTable":
+        """A new table in which each name given has these states in force and no others (an empty sequence: it is removed).
+
+        It costs what the change is large; this table stays as it is.
+        """
         table = RouteTable()
         table._rules = dict(self._rules)
         editor = _Editor(self._root)
-        for ref, state in changes.items():
-            old = table._rules.pop(ref, None)
-            if old is not None:
+        for ref, states in changes.items():
+            for old in table._rules.pop(ref, ()):
                 editor.remove(ref, old)
-            if state is not None:
-                table._rules[ref] = state
+            if states:
+                table._rules[ref] = tuple(states)
+            for state in states:
                 editor.add(ref, state)
         table._root = editor.root
         return table
 
     @property
-    def rules(self) -> Mapping[str, RuleState]:
+    def rules(self) -> Mapping[str, tuple[RuleState, ...]]:
         """The states that the table was made of, by `namespace/name`."""
         return MappingProxyType(self._rules)
 

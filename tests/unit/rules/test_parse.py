@@ -111,6 +111,7 @@ def test_a_valid_spec_is_in_force_as_it_stands(given_spec: dict[str, Any], expec
         pytest.param(spec(path="/a%20b"), reasons.INVALID_PATH, "spec.routes[0].path", "holds no %", id="an escape"),
         pytest.param(spec(path="/a;b"), reasons.INVALID_PATH, "spec.routes[0].path", "holds no ;", id="a parameter"),
         pytest.param(spec(path="/a\\b"), reasons.INVALID_PATH, "spec.routes[0].path", "holds no \\", id="a backslash"),
+        pytest.param(spec(path='/a"b'), reasons.INVALID_PATH, "spec.routes[0].path", 'holds no "', id="a quote"),
         pytest.param(spec(path="/a b"), reasons.INVALID_PATH, "spec.routes[0].path", "space", id="a space"),
         pytest.param(
             spec(path="/a\x00"), reasons.INVALID_PATH, "spec.routes[0].path", "control", id="a control character"

@@ -191,15 +191,25 @@ def test_a_cached_answer_is_the_one_for_its_own_host_method_and_part() -> None:
 
 def test_a_change_leaves_the_table_before_it_as_it_was() -> None:
     before = RouteTable.build([("n/a", rule(("/a", "ALL"))), ("n/b", rule(("/a/b", "ALL")))])
-    after = before.updated({"n/b": None, "n/c": rule(("/c", "GET"))})
+    after = before.updated({"n/b": (), "n/c": (rule(("/c", "GET")),)})
     assert [decided_by(before, "GET", path) for path in ("/a/b", "/c")] == [{"/a/b|ALL"}, set()]
     assert [decided_by(after, "GET", path) for path in ("/a/b", "/c")] == [{"/a|ALL"}, {"/c|GET"}]
     assert sorted(after.rules) == ["n/a", "n/c"]
 
 
+def test_a_name_that_stands_twice_holds_twice_and_goes_at_once() -> None:
+    one = RuleState(routes=(RouteState("/a", ("GET",), needs("one")),))
+    two = RuleState(
+        ("shop.example",), routes=(RouteState("/a", ("GET",), needs("two")), RouteState("/b", ("GET",), PUBLIC))
+    )
+    table = RouteTable.build([("n/a", one), ("n/a", two), ("n/a", one)])
+    assert decided_by(table, "GET", "/a", None) == {"one", "two"}
+    assert table.updated({"n/a": ()})._root.empty
+
+
 def test_a_path_whose_rules_are_gone_leaves_nothing_behind() -> None:
     deep = rule(("/a/:b/c/*", "ALL"), hosts=("x.example",))
-    table = RouteTable.build([("n/deep", deep), ("n/a", rule(("/a", "ALL")))]).updated({"n/deep": None, "n/a": None})
+    table = RouteTable.build([("n/deep", deep), ("n/a", rule(("/a", "ALL")))]).updated({"n/deep": (), "n/a": ()})
     assert table._root.empty
 
 
@@ -229,7 +239,7 @@ def test_changes_one_by_one_come_to_what_one_scan_of_all_rules_finds(
     table = RouteTable()
     rules: dict[str, RuleState] = {}
     for change in changes:
-        table = table.updated(change)
+        table = table.updated({ref: () if state is None else (state,) for ref, state in change.items()})
         for ref, state in change.items():
             rules.pop(ref, None)
             if state is not None:
