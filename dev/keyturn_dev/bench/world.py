@@ -66,17 +66,19 @@ class World:
         return made
 
 
-def make_world(now: float) -> World:
-    """Make keys, clients and rules. Takes seconds, for the keys and the slow hashes."""
+def make_world(
+    now: float, *, clients: int = CLIENTS, client_keys: int = _CLIENT_KEYS, cost: int = _BCRYPT_COST
+) -> World:
+    """Make keys, clients and rules. Takes seconds, for the keys and the hashes of that cost."""
     plan = ensure(None, algorithm="RS256", size=2048, now=now)
     generated = {phase: generate("RS256", 2048) for phase in plan.missing}
-    keys = tuple(generate("RS256", 2048) for _ in range(_CLIENT_KEYS))
+    keys = tuple(generate("RS256", 2048) for _ in range(client_keys))
     values = tuple(secrets.token_urlsafe(32) for _ in range(SECRET_CLIENTS))
     return World(
         ring=with_generated(plan, generated, now=now),
-        clients=tuple(_client(number, keys[number % len(keys)], now) for number in range(CLIENTS)),
+        clients=tuple(_client(number, keys[number % len(keys)], now) for number in range(clients)),
         keys=keys,
-        secret_clients=tuple(_secret_client(number, value, now) for number, value in enumerate(values)),
+        secret_clients=tuple(_secret_client(number, value, now, cost) for number, value in enumerate(values)),
         secrets=values,
         rules=make_rules(),
     )
@@ -121,12 +123,12 @@ def _client(number: int, key: PrivateKey, now: float) -> ClientState:
     )
 
 
-def _secret_client(number: int, secret: str, now: float) -> ClientState:
+def _secret_client(number: int, secret: str, now: float, cost: int) -> ClientState:
     return ClientState(
         client_id=f"{_NAMESPACE}.secret-{number}",
         created_at=now - 60,
         auth_method=CLIENT_SECRET_BASIC,
-        secrets=(SecretHash(hash_secret(secret.encode(), _BCRYPT_COST), None, "bench"),),
+        secrets=(SecretHash(hash_secret(secret.encode(), cost), None, "bench"),),
         permissions=_permissions(),
         audiences=("https://api.example",),
     )
@@ -171,7 +173,7 @@ def sign_assertions(world: World, count: int, now: float) -> list[bytes]:
     signers = [TokenSigner(key, typ="JWT") for key in world.keys]
 
     def sign(number: int) -> bytes:
-        client = world.clients[number % CLIENTS]
+        client = world.clients[number % len(world.clients)]
         claims = {
             "iss": client.client_id,
             "sub": client.client_id,
@@ -180,7 +182,7 @@ def sign_assertions(world: World, count: int, now: float) -> list[bytes]:
             "iat": int(now),
             "exp": int(now) + _LIFETIME,
         }
-        return signers[number % CLIENTS % len(signers)].encode(orjson.dumps(claims))
+        return signers[number % len(world.clients) % len(signers)].encode(orjson.dumps(claims))
 
     return _spread(sign, count)
 
@@ -193,7 +195,7 @@ def sign_tokens(world: World, count: int, now: float) -> list[bytes]:
     signer = TokenSigner(key, typ="at+jwt")
 
     def sign(number: int) -> bytes:
-        client = world.clients[number % CLIENTS]
+        client = world.clients[number % len(world.clients)]
         claims = encode_access_claims(
             client=client,
             granted=grant(client, audiences=(), scope=None, issuer=ISSUER),
