@@ -37,4 +37,4 @@ def parse_rfc3339(text: object) -> float:
 
 def format_rfc3339(seconds: float) -> str:
     """UTC with whole seconds (cut, not rounded), the form of Kubernetes' own times."""
-    return datetime.fromtimestamp(seconds // 1, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(seconds // 1, tz=UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,51 @@
+"""What the parts may do in a cluster: no more than they use."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.crd_schemas import CRDS, PROJECT
+
+RBAC = yaml.safe_load((PROJECT / "charts" / "keyturn" / "files" / "rbac.yaml").read_text(encoding="utf-8"))
+
+parts = pytest.mark.parametrize("part", RBAC)
+
+
+def grants(part: str) -> set[tuple[str, str, str]]:
+    """Each (API group, resource, verb) that a part has."""
+    rules: list[dict[str, Any]] = RBAC[part]["rules"]
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+@parts
+def test_nothing_is_granted_by_a_wildcard(part: str) -> None:
+    assert [grant for grant in grants(part) if "*" in "".join(grant)] == []
+
+
+@parts
+def test_nothing_can_be_deleted_impersonated_or_escalated(part: str) -> None:
+    verbs = {verb for _, _, verb in grants(part)}
+    assert verbs <= {"get", "list", "watch", "create", "update", "patch"}
+
+
+@parts
+def test_nothing_cluster_wide_is_granted(part: str) -> None:
+    groups = {group for group, _, _ in grants(part)}
+    assert groups <= {"", "keyturn.dev", "coordination.k8s.io", "events.k8s.io"}
+
+
+def test_the_operator_writes_of_our_kinds_the_status_alone() -> None:
+    ours = {(resource, verb) for group, resource, verb in grants("operator") if group == "keyturn.dev"}
+    reads = {(kind, verb) for kind in CRDS for verb in ("get", "list", "watch")}
+    assert ours == reads | {(f"{kind}/status", "patch") for kind in CRDS}
+
+
+def test_the_api_needs_nothing_of_kubernetes() -> None:
+    assert grants("api") == set()
