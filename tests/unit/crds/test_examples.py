@@ -17,7 +17,7 @@ EXAMPLES = {
 PLURALS = {"ClientCredential": "clientcredentials", "SigningKey": "signingkeys", "AccessRule": "accessrules"}
 
 
-def of_kind(kind: str) -> Any:
+def of_kind(kind: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "spec", [pytest.param(given["spec"], id=name) for name, given in EXAMPLES.items() if given["kind"] == kind]
     )
