@@ -10,7 +10,7 @@ from keyturn.store.memory import MemoryStore
 from keyturn.timestamps import format_rfc3339
 from keyturn_operator.context import Context
 from keyturn_operator.kube.client import Object, collection
-from keyturn_operator.kube.errors import Conflict, KubeError, NotFound
+from keyturn_operator.kube.errors import Conflict, NotFound
 from keyturn_operator.metrics import Metrics
 from keyturn_operator.queue import Key, Priority
 from keyturn_operator.replicas import Replicas
@@ -55,6 +55,7 @@ class FakeKube:
         self.objects: dict[str, Object] = {}
         self.calls: list[tuple[str, str]] = []
         self.failures: dict[tuple[str, str], Exception] = {}
+        self.watched: list[Object] = []
         self._counter = 0
 
     def put(self, kind: Kind, name: str, spec: Object, *, born: float = NOW - 100, **metadata: Any) -> Object:
@@ -151,8 +152,9 @@ class FakeKube:
         return self._versioned(obj)
 
     async def watch_metadata(self, path: str, resource_version: str, *, timeout: int) -> AsyncGenerator[Object]:
-        raise KubeError("WATCH", 400)
-        yield {}
+        self._called("watch", path)
+        for event in self.watched:
+            yield event
 
     def _called(self, call: str, path: str) -> None:
         self.calls.append((call, path))
