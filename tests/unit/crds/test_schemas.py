@@ -14,6 +14,7 @@ from keyturn.clients.keys import FIELDS as KEY_FIELDS
 from keyturn.clients.keys import MAX_KEYS
 from keyturn.clients.state import AUTH_METHODS
 from keyturn.keys.state import KeyPhase
+from keyturn_operator.conditions import MAX_MESSAGE
 from tests.crd_schemas import CRDS, Schema, at, dearest_character, load_crd, rules_at, schema_of, walk
 from tests.golden import assert_golden
 
@@ -140,6 +141,11 @@ def test_a_rule_says_in_its_message_what_is_wrong(plural: str) -> None:
     for path, schema in walk(schema_of(plural)):
         for rule in schema.get("x-kubernetes-validations", []):
             assert rule["message"], path
+
+
+@plurals
+def test_a_condition_can_hold_the_longest_message_that_the_operator_writes(plural: str) -> None:
+    assert at(plural, "status.conditions[].message")["maxLength"] >= MAX_MESSAGE
 
 
 @plurals
