@@ -2,6 +2,9 @@
 
 import asyncio
 import hashlib
+import signal
+import subprocess
+import sys
 
 from keyturn.records import UsedJti
 from keyturn.store.interface import Store
@@ -42,10 +45,21 @@ async def test_a_jti_takes_no_revision(store: Store) -> None:
     assert (await store.changes(None)).position.revision == 0
 
 
-async def test_a_used_jti_outlives_the_process(durable: Backend) -> None:
-    first = durable.connect()
-    await first.consume([jti("a")])
-    await first.close()
-    second = durable.connect()
-    assert await second.consume([jti("a")]) == [False]
-    await second.close()
+CONSUME = """
+import asyncio, os, signal, sys
+from keyturn.records import UsedJti
+from keyturn.store.factory import open_store
+async def main():
+    print(await open_store(sys.argv[1]).consume([UsedJti(b"a", 2e9)]), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+async def test_a_jti_that_was_answered_for_outlives_the_process_killed_at_that_moment(durable: Backend) -> None:
+    command = [sys.executable, "-c", CONSUME, durable.url]
+    killed = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (killed.stdout, killed.returncode) == ("[True]\n", -signal.SIGKILL)
+    store = durable.connect()
+    assert await store.consume([UsedJti(b"a", NOW)]) == [False]
+    await store.close()

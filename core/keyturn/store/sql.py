@@ -8,7 +8,21 @@ from contextlib import asynccontextmanager
 from typing import Any, ClassVar, TypeVar
 
 import orjson
-from sqlalchemy import ColumnElement, Row, Table, and_, delete, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Row,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -151,19 +165,22 @@ class SqlStore(ABC):
         unowned = ~exists().where(and_(c.client_id == a.client_id, c.deleted_at.is_(None)))
         unused = or_(a.used_at < now - retention.ACTIVITY_SECONDS, and_(a.used_at < before, unowned))
         stale = schema.replicas.c.seen_at < now - retention.REPLICA_SECONDS
-        expired: tuple[tuple[Table, ColumnElement[bool]], ...] = (
-            (schema.tags, schema.tags.c.revision < max(floor, revision - retention.MAX_TAGS)),
-            (schema.records, tombstone),
-            (schema.used_jtis, schema.used_jtis.c.forget_at < now),
-            (schema.revocations, schema.revocations.c.expires_at < now),
-            (schema.replicas, stale),
-            (schema.activity, unused),
+        # Each with the column by whose index its rows are found, oldest first.
+        expired: tuple[tuple[ColumnElement[bool], Column[Any]], ...] = (
+            (schema.tags.c.revision < max(floor, revision - retention.MAX_TAGS), schema.tags.c.revision),
+            (tombstone, c.revision),
+            (schema.used_jtis.c.forget_at < now, schema.used_jtis.c.forget_at),
+            (schema.revocations.c.expires_at < now, schema.revocations.c.expires_at),
+            (stale, schema.replicas.c.seen_at),
+            (unused, a.used_at),
         )
-        return sum([await self._forget(table, condition, epoch) for table, condition in expired])
+        return sum([await self._forget(condition, order, epoch) for condition, order in expired])
 
-    async def _forget(self, table: Table, condition: ColumnElement[bool], epoch: int) -> int:
+    async def _forget(self, condition: ColumnElement[bool], order: Column[Any], epoch: int) -> int:
+        table = order.table
+        assert isinstance(table, Table)
         key = tuple_(*table.primary_key.columns)
-        step = select(*table.primary_key.columns).where(condition).limit(retention.PRUNE_STEP)
+        step = select(*table.primary_key.columns).where(condition).order_by(order).limit(retention.PRUNE_STEP)
         forgotten = 0
         while True:
             async with self._writing("prune") as connection:
