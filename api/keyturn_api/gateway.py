@@ -8,6 +8,7 @@ from typing import Final
 from keyturn.rules.decision import Match, Outcome
 from keyturn.snapshot import Snapshot
 from keyturn.tokens.refusal import TokenRefused
+from keyturn_api.cache import GenerationCache
 from keyturn_api.errors import INVALID_TOKEN
 from keyturn_api.http import Response, Scope, problem, request_id, response
 from keyturn_api.logs import get_logger
@@ -18,6 +19,7 @@ from keyturn_api.verified import AccessTokens, VerifiedToken
 
 _log = get_logger("gateway")
 _LOGGED_PATH: Final = 256
+_IDENTITIES: Final = 2000
 
 # Reasons of this module, besides those of the route decision and of tokens.
 UNREADABLE: Final = "UnreadableQuestion"
@@ -55,6 +57,7 @@ class Gateway:
         self._user_id, self._client_id = prefix + b"userid", prefix + b"clientid"
         self._groups, self._user_properties = prefix + b"groups", prefix + b"userproperties"
         self._nobody = self._identity(b"")
+        self._identities: GenerationCache[str, Response] = GenerationCache(_IDENTITIES)
 
     def __call__(self, scope: Scope) -> Response:
         now = self._clock()
@@ -115,9 +118,12 @@ class Gateway:
             return self._nobody
 
     def _for(self, verified: VerifiedToken) -> Response:
-        if verified.allowed is None:
-            verified.allowed = self._identity(verified.token.client_id.encode("ascii", "replace"))
-        return verified.allowed
+        client_id = verified.token.client_id
+        answer = self._identities.get(client_id)
+        if answer is None:
+            answer = self._identity(client_id.encode("ascii", "replace"))
+            self._identities.put(client_id, answer)
+        return answer
 
     def _identity(self, client_id: bytes) -> Response:
         # No source of users is configured, so the client is the user as well.

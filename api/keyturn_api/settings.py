@@ -120,7 +120,7 @@ class ApiSettings(BaseSettings):
         (), "Networks whose addresses no such limit concerns, such as `127.0.0.0/8`."
     )
     hash_queue: int = setting(16, "Secrets that may wait for their hash; beyond that the answer is 503.", ge=1, le=1000)
-    token_cache: int = setting(20_000, "Verified access tokens remembered by each worker.", ge=0, le=1_000_000)
+    token_cache: int = setting(10_000, "Verified access tokens remembered by each worker.", ge=0, le=1_000_000)
     secret_cache: int = setting(
         10_000, "Verified client secrets remembered by each worker, as keyed hashes.", ge=0, le=1_000_000
     )

@@ -1,7 +1,7 @@
 """Access tokens that were verified before: what cannot change is remembered, everything else is held against the snapshot of now."""
 
 import hashlib
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -18,7 +18,7 @@ _NEVER: Final = -1
 class VerifiedToken:
     """A token with what the current snapshot makes of it. Derived anew whenever the snapshot has changed or a time has come."""
 
-    __slots__ = ("_info", "allowed", "effective", "generation", "subject", "token", "valid_until")
+    __slots__ = ("_info", "effective", "generation", "subject", "token", "valid_until")
 
     def __init__(self, token: AccessToken) -> None:
         self.token = token
@@ -26,21 +26,20 @@ class VerifiedToken:
         self.valid_until = 0.0
         self.effective: Effective | None = None
         self.subject: Subject | None = None
-        self.allowed: Response | None = None  # the gateway's answer that carries this identity
         self._info: Response | None = None
 
     @property
     def audiences(self) -> tuple[str, ...]:
         return () if self.effective is None else self.effective.audiences
 
-    def derive(self, worth: Effective, generation: int) -> None:
+    def derive(self, worth: Effective, subject: Subject, generation: int) -> None:
         if self.effective is None or (self.effective.permissions, self.effective.audiences) != (
             worth.permissions,
             worth.audiences,
         ):
-            self.subject = Subject(permissions=frozenset(worth.permissions))
             self._info = None
         self.effective = worth
+        self.subject = subject
         self.valid_until = worth.valid_until
         self.generation = generation
 
@@ -48,7 +47,7 @@ class VerifiedToken:
         """The answer of `/tokeninfo`: the claims, with what is still the client's."""
         if self._info is None:
             assert self.effective is not None
-            claims: dict[str, Any] = dict(self.token.claims)
+            claims = self.token.claims()
             claims["aud"] = self.effective.audiences
             claims["permissions"] = self.effective.permissions
             claims.pop("scope", None)
@@ -72,6 +71,8 @@ class AccessTokens:
         self._accepted = accepted
         self._clock_skew = clock_skew
         self._cache: GenerationCache[bytes, VerifiedToken] = GenerationCache(capacity)
+        # Tokens of one client, and of clients alike, share it.
+        self._subjects: GenerationCache[tuple[str, ...], Subject] = GenerationCache(2000)
 
     def verify(self, authorization: bytes, now: float) -> VerifiedToken:
         """The token of an Authorization header (RFC 6750 section 2.1). Raises `TokenRefused`."""
@@ -97,7 +98,11 @@ class AccessTokens:
             now=now,
             clock_skew=self._clock_skew,
         )
-        verified.derive(worth, self._snapshot.generation)
+        subject = self._subjects.get(worth.permissions)
+        if subject is None:
+            subject = Subject(permissions=frozenset(worth.permissions))
+            self._subjects.put(worth.permissions, subject)
+        verified.derive(worth, subject, self._snapshot.generation)
 
 
 def bearer(authorization: bytes) -> bytes:

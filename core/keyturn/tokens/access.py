@@ -1,7 +1,6 @@
 """Reading our own access tokens: first what can never change about one, then what the current state of the world leaves of it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from keyturn.clients.state import ClientState
@@ -27,8 +26,12 @@ class AccessToken:
     expires_at: float
     permissions: tuple[str, ...]
     audiences: tuple[str, ...]
-    claims: Mapping[str, Any]
-    token_hash: str
+    payload: bytes = field(repr=False)
+    token_hash: str = field(repr=False)
+
+    def claims(self) -> dict[str, Any]:
+        """All claims, read anew: thousands of tokens are kept, and seldom is one of them asked for this."""
+        return parse_claims(self.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def read_access_token(token: bytes, *, world: World, issuer: str, now: float, ma
         expires_at=expires_at,
         permissions=tuple(permissions),
         audiences=tuple(audiences),
-        claims=claims,
+        payload=jws.payload,
         token_hash=token_hash(client_id, jti).hex(),
     )
 
@@ -141,10 +144,14 @@ def effective(
         raise TokenRefused(refusal.WRONG_AUDIENCE, "the access token is not for this audience")
     until = [token.expires_at]
     until += [end for end in (client.expires_at, world.key_removed_at(token.kid)) if end is not None]
-    still = frozenset(client.permissions)
+    # The usual case shares the tuples that are there.
+    permissions = token.permissions
+    if permissions != client.permissions:
+        still = frozenset(client.permissions)
+        permissions = tuple(permission for permission in permissions if permission in still)
     return Effective(
-        permissions=tuple(permission for permission in token.permissions if permission in still),
-        audiences=audiences,
+        permissions=client.permissions if permissions == client.permissions else permissions,
+        audiences=client.audiences if audiences == client.audiences else audiences,
         valid_until=min(until),
     )
 
