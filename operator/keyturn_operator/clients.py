@@ -185,7 +185,7 @@ class ClientReconciler:
             )
             return Done()
 
-        outcome = await context.write_row(key, obj, record_of(key, obj, born, state.to_body(), state.client_id))
+        outcome = await context.write_row(key, obj, record_of(key, obj, born, state.to_body(), state.client_id), row)
         used_at = self._used_at.get(key)
         shown = last_token_issued((obj.get("status") or {}).get("lastTokenIssuedAt"), used_at)
         fields = status_fields(state, reference, shown)

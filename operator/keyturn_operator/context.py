@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyturn import reasons
-from keyturn.records import Kind, Record
+from keyturn.records import Kind, Record, StoredRecord
 from keyturn.store.interface import Store, Taken, Written
 from keyturn.timestamps import format_rfc3339, parse_rfc3339
 from keyturn_operator import audit, conditions
@@ -57,15 +57,14 @@ class Context:
     clock: Callable[[], float] = time.monotonic
     waiting_since: dict[Key, tuple[int, float]] = field(default_factory=dict)
 
-    async def write_row(self, key: Key, obj: Object, record: Record) -> Written | Taken:
-        """Puts the row; a repair of drift and a change of grants leave their traces."""
-        before = await self.rows.get(key, record.uid)
+    async def write_row(self, key: Key, obj: Object, record: Record, before: StoredRecord | None) -> Written | Taken:
+        """Puts the row; a repair of drift and a change of grants leave their traces. `before` is the live row as just read."""
         known = self.rows.known(key)
         if known is not None and known.uid != record.uid:
             # The object of this name that was before is gone, whether or not the new one gets a row.
             await self.rows.remove(key, known.uid)
         drift = drifted(before, known, record)
-        outcome = await self.rows.put(record)
+        outcome = await self.rows.put(record, before)
         if isinstance(outcome, Taken):
             return outcome
         if drift and outcome.changed:

@@ -122,12 +122,13 @@ class RuleReconciler:
         """From the object as it is to its row and status."""
         context = self._context
         spec: Mapping[str, Any] = obj.get("spec") or {}
-        last = last_state(await context.rows.get(key, obj["metadata"]["uid"]))
+        row = await context.rows.get(key, obj["metadata"]["uid"])
+        last = last_state(row)
         state, problems = parse_rule(spec, last)
         held = is_paused(obj) and state != last
         if held:
             state, problems = paused.rule_in_force(spec, last)
-        outcome = await context.write_row(key, obj, record_of(key, obj, created_at(obj), state.to_body()))
+        outcome = await context.write_row(key, obj, record_of(key, obj, created_at(obj), state.to_body()), row)
         assert not isinstance(outcome, Taken), "an AccessRule has no client id"
         self._conflicts.set(key, state)
 

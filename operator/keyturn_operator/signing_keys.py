@@ -237,21 +237,21 @@ class SigningKeyReconciler:
         )
         if plan.settled:
             self._maker.forget(key)
-            return await self._publish(key, obj, spec, plan.ring, last, problems)
+            return await self._publish(key, obj, spec, plan.ring, row, problems)
         lost = found.ring is None and last is not None and bool(last.keys)
         if is_paused(obj):
             # A withdrawal restricts, so it is published; new keys wait (someone may be restoring the Secret).
             text = f"The annotation {PAUSED_ANNOTATION} holds the signing keys as they are."
             held = Verdict("False", reasons.PAUSED, text)
             if found.ring is not None:
-                return await self._publish(key, obj, spec, plan.ring, last, problems, held=held)
+                return await self._publish(key, obj, spec, plan.ring, row, problems, held=held)
             await context.write_status(key, obj, [held])
             return Done()
         generated = self._maker.collect(key, plan)
         if generated is None:
             if found.ring is not None and plan.changed:
                 # What is withdrawn is withdrawn now, whether or not its successor is made already.
-                return await self._publish(key, obj, spec, plan.ring, last, problems)
+                return await self._publish(key, obj, spec, plan.ring, row, problems)
             if found.ring is None:
                 await context.write_status(key, obj, [being_made(spec.secret_name, lost=lost)])
             return Done()
@@ -261,7 +261,7 @@ class SigningKeyReconciler:
         self._maker.forget(key)
         if lost:
             await self._tell_of_loss(key, obj, spec.secret_name)
-        return await self._publish(key, obj, spec, ring, last, problems)
+        return await self._publish(key, obj, spec, ring, row, problems)
 
     async def gone(self, key: Key, uids: set[str]) -> None:
         """The object is no more. Its Secret is retained; the row goes, so the replicas stop signing."""
@@ -276,14 +276,14 @@ class SigningKeyReconciler:
         obj: Object,
         spec: SigningKeySpec,
         ring: KeyRing,
-        last: SigningKeyState | None,
+        row: StoredRecord | None,
         problems: list[Problem],
         *,
         held: Verdict | None = None,
     ) -> Done:
         context = self._context
-        state = ring.state(revoke_before=revoke_before(spec.revoke_before, last, valid=not problems))
-        outcome = await context.write_row(key, obj, record_of(key, obj, created_at(obj), state.to_body()))
+        state = ring.state(revoke_before=revoke_before(spec.revoke_before, last_state(row), valid=not problems))
+        outcome = await context.write_row(key, obj, record_of(key, obj, created_at(obj), state.to_body()), row)
         assert not isinstance(outcome, Taken), "a SigningKey has no client id"
         wait: Done | None = None
         if problems:
