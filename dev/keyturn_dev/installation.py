@@ -145,8 +145,9 @@ class Installation:
 
     def apply(self, objects: list[dict[str, Any]]) -> None:
         """Apply manifests as the administrator, strictly: an unknown field is an error."""
-        path = self.state / "apply.yaml"
-        path.write_text(yaml.safe_dump_all(objects), encoding="utf-8")
+        # JSON, because PyYAML leaves the member `y` of an elliptic key without quotes, and kubectl reads it as true.
+        path = self.state / "apply.json"
+        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}), encoding="utf-8")
         self.kubectl("apply", "--validate=strict", "-f", str(path))
 
     def start(self) -> None:
