@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from keyturn_dev.cluster import Cluster
 from keyturn_dev.installation import SIGNING_KEY, Installation, apply_crds
 from keyturn_dev.progress import Progress
+from tests.cluster.clients import World, world_of
 
 PROJECT = Path(__file__).parents[2]
 # Building the cluster's programs takes minutes on a machine that has never done it.
 BUILD_SECONDS = 1500
 
 StartInstallation = Callable[..., Installation]
+StartWorld = Callable[..., World]
 
 
 def signing_key(namespace: str) -> dict[str, object]:
@@ -93,3 +97,22 @@ def installation(crds: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield own
     finally:
         own.stop()
+
+
+@pytest.fixture(scope="session")
+def world(installation: Installation) -> Iterator[World]:
+    """The shared installation, as clients, gateways and people with kubectl see it."""
+    with world_of(installation, replicas=2) as one:
+        yield one
+
+
+@pytest.fixture
+def start_world(start_installation: StartInstallation) -> Iterator[StartWorld]:
+    """Starts an installation of a test's own, which it may break."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*, replicas: int = 1, **options: Any) -> World:
+            own = start_installation(replicas=replicas, **options)
+            return stack.enter_context(world_of(own, replicas=replicas))
+
+        yield start
