@@ -8,8 +8,19 @@ UV := .tools/venv/bin/uv
 PYTHON := .venv/bin/python
 # The machine's own Python is used; none is downloaded.
 export UV_PYTHON_DOWNLOADS := never
+# The certificates that the machine trusts, as pip and Go use them too.
+export UV_SYSTEM_CERTS := 1
 export UV_NO_PROGRESS := 1
 export PYTHONDONTWRITEBYTECODE :=
+# What a person's shell holds of another environment does not count here.
+unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
+
+# The environment's programs hold its folder's path, and its Python is the machine's: after a move, or when that Python is gone, it is
+# made anew. The mark is read when make starts, which costs a millisecond.
+MARK := .venv/.installed
+ifneq ($(shell .venv/bin/python -c 'print("works")' 2>/dev/null; cat $(MARK) 2>/dev/null),works $(CURDIR))
+STALE := stale
+endif
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -20,41 +31,45 @@ $(UV): Makefile
 	@.tools/venv/bin/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
 	@touch $(UV)
 
-# One environment with everything, exactly as uv.lock says. It is made anew after a move: its scripts hold the folder's path.
-.venv/.installed: $(UV) pyproject.toml uv.lock
-	@$(UV) sync --quiet --locked --all-extras
-	@touch $@
+# One environment with everything, exactly as uv.lock says.
+.PHONY: stale
+stale:
+	@rm -rf .venv
 
-run: .venv/.installed ## see a manifest become a token and a decision (ONCE=1: end afterwards; YES=1: answer yes)
+$(MARK): $(UV) pyproject.toml uv.lock $(STALE)
+	@$(UV) sync --quiet --locked --all-extras
+	@printf '%s\n' "$(CURDIR)" >$@
+
+run: $(MARK) ## see a manifest become a token and a decision (ONCE=1: end afterwards; YES=1: answer yes)
 	@$(PYTHON) -m keyturn_dev.run run
 
-up: .venv/.installed ## the same in the background
+up: $(MARK) ## the same in the background
 	@$(PYTHON) -m keyturn_dev.run up
 
-down: .venv/.installed ## end what `make up` or an interrupted `make run` left running
+down: $(MARK) ## end what `make up` or an interrupted `make run` left running
 	@$(PYTHON) -m keyturn_dev.run down
 
-test: .venv/.installed ## all tests (T=unit, T=store, T=api, T=cluster: only those)
+test: $(MARK) ## all tests (T=unit, T=store, T=api, T=cluster: only those)
 	@$(PYTHON) -m pytest $(if $(T),tests/$(T) --no-cov,tests)
 
-check: .venv/.installed ## what must hold before a commit: format, lint, types, layers, lock file
+check: $(MARK) ## what must hold before a commit: format, lint, types, layers, lock file
 	@$(UV) lock --check --quiet
 	@$(PYTHON) -m ruff format --check --quiet .
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m mypy
 	@$(PYTHON) -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())'
 
-format: .venv/.installed ## let ruff format and mend what it can
+format: $(MARK) ## let ruff format and mend what it can
 	@$(PYTHON) -m ruff format --quiet .
 	@$(PYTHON) -m ruff check --quiet --fix .
 
-golden: .venv/.installed ## write the golden files anew; look at the difference before you commit it
+golden: $(MARK) ## write the golden files anew; look at the difference before you commit it
 	@UPDATE_GOLDEN=1 $(PYTHON) -m pytest --no-cov -q tests/unit
 
-bench: .venv/.installed ## measure tokens, tokeninfo and the gateway check on loopback
+bench: $(MARK) ## measure tokens, tokeninfo and the gateway check on loopback
 	@$(PYTHON) -m keyturn_dev.bench
 
-cluster: .venv/.installed ## build the local cluster's programs (minutes, once)
+cluster: $(MARK) ## build the local cluster's programs (minutes, once)
 	@$(PYTHON) -m keyturn_dev.cluster build
 
 clean: ## remove what was made here (the cluster's programs stay in the user's cache)
