@@ -1,4 +1,4 @@
-"""Every test of the contract runs against each engine, each time in a database of its own."""
+"""Every test of the contract runs against each engine, each time in a database or schema of its own."""
 
 import asyncio
 import secrets
@@ -16,7 +16,8 @@ from keyturn.store.factory import open_store
 from keyturn.store.interface import Store
 from keyturn_dev.postgres import postgres
 
-ENGINES = ("memory", "sqlite", "postgres")
+URLS = {"sqlite": "sqlite_url", "postgres": "postgres_schema_url"}
+DURABLE = ("sqlite", "postgres")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture
+def postgres_schema_url(postgres_server: str) -> Iterator[str]:
+    """A schema of its own costs a hundredth of a database of its own."""
+    name = f"store_{secrets.token_hex(8)}"
+    _administer(postgres_server, f"CREATE SCHEMA {name}")
+    yield f"{postgres_server}{'&' if '?' in postgres_server else '?'}search_path={name}"
+    _administer(postgres_server, f"SET client_min_messages = error; DROP SCHEMA {name} CASCADE")
+
+
 def _administer(url: str, statement: str) -> None:
     async def run() -> None:
         connection = await asyncpg.connect(url)
@@ -59,18 +69,18 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite://{tmp_path}/keyturn.db"
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=["memory", *DURABLE])
 def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param == "memory":
         one = open_store("memory://")
         return Backend("memory://", lambda: one)
-    return on(request.getfixturevalue(f"{request.param}_url"))
+    return on(request.getfixturevalue(URLS[request.param]))
 
 
-@pytest.fixture(params=ENGINES[1:])
+@pytest.fixture(params=DURABLE)
 def durable(request: pytest.FixtureRequest) -> Backend:
     """The engines that outlive a process."""
-    return on(request.getfixturevalue(f"{request.param}_url"))
+    return on(request.getfixturevalue(URLS[request.param]))
 
 
 def on(url: str) -> Backend:

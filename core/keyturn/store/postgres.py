@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from keyturn.records import UsedJti
+from keyturn.store.finishing import finished
 from keyturn.store.interface import StoreUnavailable
 from keyturn.store.listener import CHANNEL, ChangeListener, Connection
 from keyturn.store.sql import SqlStore, Upsert
@@ -89,6 +90,7 @@ class PostgresStore(SqlStore):
     async def close(self) -> None:
         if self._listener is not None:
             await self._listener.close()
+        await asyncio.gather(*self.calls, return_exceptions=True)
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
@@ -97,6 +99,7 @@ class PostgresStore(SqlStore):
                 pool.terminate()
         await super().close()
 
+    @finished
     async def consume(self, jtis: Sequence[UsedJti]) -> list[bool]:
         if not jtis:
             return []

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Delete,
     Row,
     Table,
     and_,
@@ -30,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from keyturn.records import Activity, Kind, Record, Replica, Revocation, StoredRecord, UsedJti
 from keyturn.store import retention, schema
 from keyturn.store.encoding import EMPTY, decode_body, encode_body
+from keyturn.store.finishing import finished
 from keyturn.store.interface import Changes, Fenced, Position, StoreError, StoreUnavailable, Taken, Written
 from keyturn.store.migrate import is_current, migrate, new_tag
 from keyturn.store.placement import place
@@ -48,12 +50,15 @@ class SqlStore(ABC):
     # What the driver raises; SQLAlchemy wraps most of it.
     failures: ClassVar[tuple[type[Exception], ...]] = (SQLAlchemyError, OSError)
 
-    def __init__(self, engine: AsyncEngine, *, time_limit: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, engine: AsyncEngine, *, time_limit: float | None, clock: Callable[[], float] = time.time
+    ) -> None:
         self._engine = engine
         self._time_limit = time_limit
         self._clock = clock
         self._current = False
         self._migrating = asyncio.Lock()
+        self.calls: set[asyncio.Task[Any]] = set()
 
     @abstractmethod
     def _upsert(self, table: Table) -> Upsert: ...
@@ -80,24 +85,29 @@ class SqlStore(ABC):
     @abstractmethod
     async def wait(self, seconds: float) -> bool: ...
 
+    @finished
     async def open(self) -> None:
         async with self._guarded("open"):
             self._current = False
             await self._ensure_current()
 
     async def close(self) -> None:
+        await asyncio.gather(*self.calls, return_exceptions=True)
         await self._engine.dispose()
 
+    @finished
     async def ping(self) -> None:
         async with self._reading("ping") as connection:
             await connection.execute(select(schema.meta.c.id))
 
+    @finished
     async def next_epoch(self, holder: str) -> int:
         async with self._writing("next_epoch") as connection:
             statement = update(schema.meta).values(epoch=schema.meta.c.epoch + 1, holder=holder)
             epoch = await connection.scalar(statement.returning(schema.meta.c.epoch))
             return int(_identified(epoch))
 
+    @finished
     async def put(self, record: Record, *, epoch: int) -> Written | Taken:
         body = encode_body(record.body)
         async with self._writing("put") as connection:
@@ -123,6 +133,7 @@ class SqlStore(ABC):
             await self._announce(connection)
             return Written(revision, changed=True, displaced=placed.displaced)
 
+    @finished
     async def remove(self, kind: Kind, uid: str, *, epoch: int) -> int | None:
         async with self._writing("remove") as connection:
             if await _one(connection, _is(kind, uid), live()) is None:
@@ -135,16 +146,19 @@ class SqlStore(ABC):
             await self._announce(connection)
             return revision
 
+    @finished
     async def live(self, kind: Kind | None = None) -> list[StoredRecord]:
         async with self._reading("live") as connection:
             conditions = [live()] if kind is None else [live(), schema.records.c.kind == kind]
             return [_stored(row) for row in await _all(connection, *conditions)]
 
+    @finished
     async def get(self, kind: Kind, uid: str) -> StoredRecord | None:
         async with self._reading("get") as connection:
             row = await _one(connection, _is(kind, uid), live())
             return None if row is None else _stored(row)
 
+    @finished
     async def owner(self, client_id: str) -> StoredRecord | None:
         async with self._reading("owner") as connection:
             row = await _one(connection, schema.records.c.client_id == client_id, live())
@@ -152,11 +166,7 @@ class SqlStore(ABC):
 
     async def prune(self, *, now: float, epoch: int) -> int:
         before = now - retention.TOMBSTONE_SECONDS
-        async with self._reading("prune") as connection:
-            await self._check_epoch(connection, epoch)
-            old = select(func.max(schema.tags.c.revision)).where(schema.tags.c.at < before)
-            floor = int(await connection.scalar(old) or 0)
-            revision = int(_identified(await connection.scalar(select(schema.meta.c.revision))))
+        floor, revision = await self._newest_before(before, epoch)
         # A reader whose tag is gone reloads: so tags go first, up to the newest that is old enough, and with them the
         # tombstones that only readers before it could miss.
         c = schema.records.c
@@ -176,6 +186,15 @@ class SqlStore(ABC):
         )
         return sum([await self._forget(condition, order, epoch) for condition, order in expired])
 
+    @finished
+    async def _newest_before(self, time: float, epoch: int) -> tuple[int, int]:
+        """The newest revision taken before this time (else 0), and the newest of all."""
+        async with self._reading("prune") as connection:
+            await self._check_epoch(connection, epoch)
+            old = select(func.max(schema.tags.c.revision)).where(schema.tags.c.at < time)
+            floor = int(await connection.scalar(old) or 0)
+            return floor, int(_identified(await connection.scalar(select(schema.meta.c.revision))))
+
     async def _forget(self, condition: ColumnElement[bool], order: Column[Any], epoch: int) -> int:
         table = order.table
         assert isinstance(table, Table)
@@ -183,26 +202,33 @@ class SqlStore(ABC):
         step = select(*table.primary_key.columns).where(condition).order_by(order).limit(retention.PRUNE_STEP)
         forgotten = 0
         while True:
-            async with self._writing("prune") as connection:
-                await self._check_epoch(connection, epoch)
-                rows = (await connection.execute(delete(table).where(key.in_(step)))).rowcount
+            rows = await self._delete(delete(table).where(key.in_(step)), epoch)
             forgotten += rows
             if rows < retention.PRUNE_STEP:
                 return forgotten
             await asyncio.sleep(_PRUNE_PAUSE_SECONDS)
 
+    @finished
+    async def _delete(self, statement: Delete, epoch: int) -> int:
+        async with self._writing("prune") as connection:
+            await self._check_epoch(connection, epoch)
+            return (await connection.execute(statement)).rowcount
+
+    @finished
     async def activity(self, client_id: str) -> list[Activity]:
         a = schema.activity.c
         async with self._reading("activity") as connection:
             rows = await connection.execute(select(schema.activity).where(a.client_id == client_id).order_by(a.kid))
             return [Activity(row.client_id, row.kid, row.used_at) for row in rows]
 
+    @finished
     async def active_since(self, since: float) -> list[str]:
         a = schema.activity.c
         async with self._reading("active_since") as connection:
             clients = select(a.client_id).where(a.used_at >= since).distinct()
             return sorted((await connection.scalars(clients)).all())
 
+    @finished
     async def heartbeat(self, replica: Replica) -> None:
         values = {
             "id": replica.id,
@@ -215,10 +241,12 @@ class SqlStore(ABC):
             upsert = self._upsert(schema.replicas).values(values)
             await connection.execute(upsert.on_conflict_do_update(index_elements=["id"], set_=values))
 
+    @finished
     async def forget_replica(self, replica_id: str) -> None:
         async with self._writing("forget_replica") as connection:
             await connection.execute(delete(schema.replicas).where(schema.replicas.c.id == replica_id))
 
+    @finished
     async def replicas(self, *, seen_since: float) -> list[Replica]:
         r = schema.replicas.c
         async with self._reading("replicas") as connection:
@@ -228,6 +256,7 @@ class SqlStore(ABC):
                 for row in rows
             ]
 
+    @finished
     async def changes(self, after: Position | None) -> Changes:
         async with self._reading("changes") as connection:
             meta = _identified((await connection.execute(select(schema.meta))).one_or_none())
@@ -255,6 +284,7 @@ class SqlStore(ABC):
                 reset,
             )
 
+    @finished
     async def revoke(self, revocations: Sequence[Revocation]) -> None:
         if not revocations:
             return
@@ -274,6 +304,7 @@ class SqlStore(ABC):
                 return
             await self._announce(connection)
 
+    @finished
     async def record_activity(self, uses: Sequence[Activity]) -> None:
         latest: dict[tuple[str, str], float] = {}
         for use in uses:

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from keyturn.records import UsedJti
+from keyturn.store.finishing import finished
 from keyturn.store.sql import SqlStore, Upsert
 
 BUSY_SECONDS = 5.0
@@ -49,7 +50,8 @@ class SqliteStore(SqlStore):
         )
         event.listen(engine.sync_engine, "connect", _on_connect)
         event.listen(engine.sync_engine, "begin", _on_begin)
-        super().__init__(engine, time_limit=statement_timeout + BUSY_SECONDS, clock=clock)
+        # No limit by cancelling (see `finished`): waiting for a connection and for the write lock are bounded each.
+        super().__init__(engine, time_limit=None, clock=clock)
         self._path = path
         self._inode: int | None = None
         self._opening = asyncio.Lock()
@@ -66,6 +68,7 @@ class SqliteStore(SqlStore):
         await self._writer.close()
         await self._watcher.close()
 
+    @finished
     async def consume(self, jtis: Sequence[UsedJti]) -> list[bool]:
         if not jtis:
             return []
