@@ -62,6 +62,10 @@ class SigningKeys:
         self._complaint = ""
         if ring.keys != self._ring.keys or set(ring.private) != set(self._ring.private):
             _log.info("signing_keys_loaded", kids=sorted(ring.private))
+        self.use(ring)
+
+    def use(self, ring: KeyRing) -> None:
+        """Puts a ring in the place of the one before."""
         self._ring = ring
         self._version += 1
         self._snapshot.withdraw(key.kid for key in ring.in_phase(KeyPhase.COMPROMISED))

@@ -75,7 +75,7 @@ def _supervise(settings: ApiSettings, listener: socket.socket, directory: str) -
                         start(worker)
                 elif (status := worker.process.poll()) is not None:
                     _log.error("worker_ended", worker=worker.index, status=status)
-                    _bury(worker, readiness, settings.workers)
+                    _bury(worker, readiness, settings.workers, directory)
                     worker.pause = _FIRST_PAUSE if now - worker.started_at > _STABLE else worker.pause
                     worker.start_at, worker.pause = now + worker.pause, min(worker.pause * 2, _LONGEST_PAUSE)
             stop.wait(_LOOK_EVERY)
@@ -88,10 +88,10 @@ def _supervise(settings: ApiSettings, listener: socket.socket, directory: str) -
         os.close(own_end)
 
 
-def _bury(worker: _Worker, readiness: int, workers: int) -> None:
+def _bury(worker: _Worker, readiness: int, workers: int, directory: str) -> None:
     assert worker.process is not None
     SharedReadiness(readiness, workers, worker.index).tell(ready=False)
-    mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
+    mark_process_dead(worker.process.pid, directory)  # type: ignore[no-untyped-call]
     worker.process = None
 
 

@@ -35,7 +35,7 @@ RULES = RuleState(
 
 
 def settings(**values: Any) -> ApiSettings:
-    return ApiSettings(issuer=ISSUER, store_url="memory://", **values)
+    return ApiSettings(**{"issuer": ISSUER, "store_url": "memory://", **values})
 
 
 def metrics() -> Metrics:

@@ -1,0 +1,55 @@
+"""One running API for the tests that change nothing others look at; a fresh installation for the rest."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from tests.api.installation import ApiProcess, Installation
+from tests.sample_keys import sample_key
+
+APP = sample_key(number=11)
+SECRET = b"s3cret+% :/=&\xc3\xa9"
+
+
+@dataclass
+class Running:
+    """An installation with its first process and a client for it."""
+
+    installation: Installation
+    process: ApiProcess
+    http: httpx2.AsyncClient
+
+
+async def _filled(folder: Path) -> Installation:
+    installation = Installation(folder)
+    await installation.open()
+    await installation.add_key_client("team.app", APP)
+    await installation.add_secret_client("team.secret", SECRET)
+    await installation.add_rules()
+    return installation
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """For tests that leave clients, keys and rules as they are."""
+    installation = await _filled(tmp_path_factory.mktemp("shared"))
+    try:
+        process = await installation.start(secret_failures_per_minute="0", log_level="DEBUG").ready()
+        async with httpx2.AsyncClient(base_url=process.url) as http:
+            yield Running(installation, process, http)
+    finally:
+        await installation.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def installation(tmp_path: Path) -> AsyncIterator[Installation]:
+    """One of the test's own; it starts the processes that it needs."""
+    made = await _filled(tmp_path)
+    try:
+        yield made
+    finally:
+        await made.close()

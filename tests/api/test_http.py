@@ -1,0 +1,256 @@
+"""What the server does with requests that no well-meaning client sends."""
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.api.conftest import Running
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def exchange(shared: Running, request: bytes, *, pieces: int = 1, whole: bool = False) -> bytes:
+    """Sends raw bytes and returns what comes first, or all until the server closes; nothing if the connection is reset."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", shared.process.port)
+    try:
+        step = max(1, len(request) // pieces)
+        for start in range(0, len(request), step):
+            writer.write(request[start : start + step])
+            await writer.drain()
+            if pieces > 1:
+                await asyncio.sleep(0.01)
+        return await asyncio.wait_for(reader.read(-1 if whole else 65536), 5)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+def status(answer: bytes) -> int:
+    found = re.match(rb"HTTP/1\.1 (\d{3})", answer)
+    assert found, answer[:200]
+    return int(found.group(1))
+
+
+def request(*lines: bytes, path: bytes = b"/healthz") -> bytes:
+    return b"\r\n".join((b"GET " + path + b" HTTP/1.1", b"Host: x", *lines, b"", b""))
+
+
+async def test_headers_within_the_limits_pass(shared: Running) -> None:
+    assert status(await exchange(shared, request(b"A: " + b"a" * 16_000, b"B: " + b"b" * 15_000))) == 200
+
+
+@pytest.mark.parametrize("pieces", [1, 20], ids=["at once", "in pieces"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param([b"A: " + b"a" * 65_536], id="one header of 64 KiB"),
+        pytest.param([b"A: " + b"a" * 17_000], id="one header over 16 KiB"),
+        pytest.param([b"A: " + b"a" * 11_000] * 3, id="three of 11 KiB"),
+        pytest.param([b"A%d: b" % number for number in range(8000)], id="thousands of small ones"),
+        pytest.param([b"a" * 20_000 + b": b"], id="a name of 20 KB"),
+    ],
+)
+async def test_too_many_header_bytes_are_431(shared: Running, lines: list[bytes], pieces: int) -> None:
+    answer = await exchange(shared, request(*lines), pieces=pieces)
+    # Where the answer met bytes still under way, the connection is reset, and it may be lost.
+    assert answer == b"" or status(answer) == 431
+
+
+async def test_a_header_that_never_ends_is_cut_off(shared: Running) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", shared.process.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nA: ")
+    sent = 0
+    try:
+        while sent < 4_000_000:
+            writer.write(b"a" * 4096)
+            await writer.drain()
+            sent += 4096
+            await asyncio.sleep(0.001)
+    except ConnectionError:
+        pass
+    writer.close()
+    assert sent < 1_000_000
+
+
+async def test_a_path_of_64_kib_is_431(shared: Running) -> None:
+    answer = await exchange(shared, request(path=b"/" + b"a" * 65_536))
+    assert answer == b"" or status(answer) == 431
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"\x16\x03\x01\x00\xa5\x01\x00", id="TLS"),
+        pytest.param(b"GET\r\n\r\n", id="half a request line"),
+        pytest.param(b"GET / HTTP/9.9\r\n\r\n", id="another version"),
+        pytest.param(b"G@T / HTTP/1.1\r\nHost: x\r\n\r\n", id="no method"),
+        pytest.param(b"GET / HTTP/1.1\r\nno colon\r\n\r\n", id="a header without colon"),
+        pytest.param(b"GET / HTTP/1.1\r\nA: b\x00c\r\n\r\n", id="NUL in a header"),
+        pytest.param(b"POST /oauth/token HTTP/1.1\r\nContent-Length: -1\r\n\r\n", id="a negative length"),
+        pytest.param(b"POST /oauth/token HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", id="two lengths"),
+        pytest.param(
+            b"POST /oauth/token HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            id="length and chunks",
+        ),
+        pytest.param(
+            b"POST /oauth/token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            id="a chunk without size",
+        ),
+        pytest.param(b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", id="a path that is not ASCII"),
+    ],
+)
+async def test_malformed_requests_are_refused_and_never_5xx(shared: Running, raw: bytes) -> None:
+    answer = await exchange(shared, raw)
+    assert answer == b"" or 400 <= status(answer) < 500
+
+
+async def test_the_body_of_a_chunked_request_cannot_bring_credentials_in_its_trailer(shared: Running) -> None:
+    body = b"grant_type=client_credentials"
+    raw = (
+        b"POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        b"Transfer-Encoding: chunked\r\nTrailer: Authorization\r\nConnection: close\r\n\r\n"
+        b"%x\r\n%b\r\n0\r\nAuthorization: Basic dGVhbS5zZWNyZXQ6eA==\r\n\r\n" % (len(body), body)
+    )
+    answer = await exchange(shared, raw, whole=True)
+    assert status(answer) == 401
+    assert b"did not authenticate" in answer
+
+
+async def test_a_connection_serves_many_requests_also_pipelined(shared: Running) -> None:
+    raw = request() * 3 + request(b"Connection: close")
+    reader, writer = await asyncio.open_connection("127.0.0.1", shared.process.port)
+    writer.write(raw)
+    answer = await asyncio.wait_for(reader.read(-1), 5)
+    writer.close()
+    assert answer.count(b"HTTP/1.1 200") == 4
+
+
+async def test_an_upgrade_is_answered_as_a_plain_request(shared: Running) -> None:
+    answer = await exchange(shared, request(b"Connection: Upgrade", b"Upgrade: websocket"))
+    assert status(answer) == 200
+
+
+def malformed_values() -> list[bytes]:
+    """500 values of Authorization that are no credentials; the same ones in every run."""
+    chosen = random.Random(7)
+    fixed = [
+        *(
+            b"",
+            b" ",
+            b"Bearer",
+            b"Bearer ",
+            b"Bearer\t",
+            b"\tBearer x",
+            b"bearer  x",
+            b"Basic",
+            b"Bearer \xff\xfe",
+            b"\xff",
+        ),
+        *(
+            b"Bearer " + b"a" * 15_000,
+            b"Bearer a.b",
+            b"Bearer a.b.c.d",
+            b"Bearer ..",
+            b"Bearer e30.e30.",
+            b"Bearer ,",
+            b"=",
+        ),
+        *(
+            b"Bearer x, Bearer y",
+            b'Digest a="b"',
+            b"Negotiate YII=",
+            b"Bearer null",
+            b"Bearer undefined",
+            b"B" * 16_000,
+        ),
+    ]
+    allowed = [byte for byte in range(256) if byte >= 32 and byte != 127] + [9]
+    while len(fixed) < 500:
+        prefix = chosen.choice([b"Bearer ", b"Basic ", b"bearer ", b"", b"Bearer e30."])
+        fixed.append(prefix + bytes(chosen.choices(allowed, k=chosen.randint(1, 200))))
+    return fixed
+
+
+@pytest.mark.parametrize(
+    ("path", "extra", "expected"),
+    [
+        pytest.param(
+            b"/auth", b"Original-Request-Uri: /orders\r\nOriginal-Request-Method: GET\r\n", {401, 431}, id="/auth: 401"
+        ),
+        pytest.param(b"/tokeninfo", b"", {400, 401, 431}, id="/tokeninfo: 400, 401 or 431"),
+        pytest.param(b"/oauth/token", b"", {400, 401, 431}, id="/oauth/token: 400, 401 or 431"),
+    ],
+)
+async def test_500_malformed_authorization_values_are_never_5xx(
+    shared: Running, path: bytes, extra: bytes, expected: set[int]
+) -> None:
+    post = path == b"/oauth/token"
+    body = b"grant_type=client_credentials" if post else b""
+    found: set[int] = set()
+    async for answer in _sent(
+        shared,
+        [
+            (b"POST " if post else b"GET ")
+            + path
+            + b" HTTP/1.1\r\nHost: x\r\n"
+            + extra
+            + b"Content-Type: application/x-www-form-urlencoded\r\n"
+            + b"Content-Length: %d\r\nAuthorization: " % len(body)
+            + value
+            + b"\r\n\r\n"
+            + body
+            for value in malformed_values()
+        ],
+    ):
+        found.add(answer)
+    assert found <= expected
+    assert 401 in found
+
+
+async def _sent(shared: Running, requests: list[bytes]) -> AsyncIterator[int]:
+    for raw in requests:
+        yield status(await exchange(shared, raw))
+
+
+async def test_metadata_lists_what_works(shared: Running) -> None:
+    document = (await shared.http.get("/.well-known/openid-configuration")).json()
+    assert document["issuer"] == "https://issuer.example"
+    assert document["token_endpoint"] == "https://issuer.example/oauth/token"
+    assert document["jwks_uri"] == "https://issuer.example/.well-known/jwks.json"
+    assert document["grant_types_supported"] == ["client_credentials"]
+    assert document["token_endpoint_auth_methods_supported"] == ["private_key_jwt", "client_secret_basic"]
+    for name in ("revocation_endpoint", "introspection_endpoint", "registration_endpoint", "authorization_endpoint"):
+        assert name not in document
+    server = (await shared.http.get("/.well-known/oauth-authorization-server")).json()
+    assert server.items() <= document.items()
+
+
+async def test_the_documentation_names_every_endpoint(shared: Running) -> None:
+    paths = (await shared.http.get("/openapi.json")).json()["paths"]
+    assert {"/oauth/token", "/tokeninfo", "/auth", "/.well-known/jwks.json", "/healthz", "/readyz"} <= set(paths)
+    assert (await shared.http.get("/docs")).status_code == 200
+
+
+async def test_what_is_not_there_is_404_as_problem_json(shared: Running) -> None:
+    answer = await shared.http.get("/nowhere")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/tokeninfo", "/.well-known/jwks.json", "/healthz"])
+async def test_another_method_is_405_with_allow(shared: Running, path: str) -> None:
+    answer = await shared.http.post(path)
+    assert answer.status_code == 405
+    assert "GET" in answer.headers["allow"]
+
+
+async def test_metrics_are_on_their_own_port(shared: Running) -> None:
+    await shared.http.get("/.well-known/jwks.json")
+    text = (await shared.http.get(shared.process.metrics_url)).text
+    assert 'keyturn_api_requests_total{endpoint="jwks",outcome="ok"}' in text
+    assert "keyturn_api_ready 1.0" in text
+    assert (await shared.http.get("/metrics")).status_code == 404

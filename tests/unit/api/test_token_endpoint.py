@@ -1,0 +1,243 @@
+"""The token endpoint's order of steps, over a store that can be away."""
+
+import base64
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+import pytest
+
+from keyturn.clients.state import CLIENT_SECRET_BASIC, SecretHash
+from keyturn.keys.ring import KeyRing
+from keyturn.secrets import hash_generated, hash_secret
+from keyturn.store.batching import BatchedReplayGuard
+from keyturn.store.memory import MemoryStore
+from keyturn_api.activity import ActivityRecorder
+from keyturn_api.client_secrets import SecretVerifier
+from keyturn_api.guessing import GuessLimiter
+from keyturn_api.http import Response
+from keyturn_api.signing_keys import SigningKeys
+from keyturn_api.token_endpoint import TokenEndpoint
+from tests.unit.api.worlds import RING, World, content, fields, metrics, scope, settings
+from tests.unit.tokens.worlds import CLIENT, CLIENT_ID, ISSUER, MISSING, NOW, changed, encode
+
+FORM = "application/x-www-form-urlencoded"
+TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+def assertion(**changes: Any) -> str:
+    base = {"iss": CLIENT_ID, "sub": CLIENT_ID, "aud": ISSUER, "jti": "one", "iat": NOW - 5, "exp": NOW + 60}
+    return encode(CLIENT, {"alg": "RS256", "kid": CLIENT.kid}, changed(base, changes)).decode()
+
+
+class Endpoint:
+    def __init__(self, world: World | None = None, *, ring: KeyRing = RING, limit: int = 10, **values: Any) -> None:
+        self.world = world or World()
+        self.store = MemoryStore()
+        self.activity = ActivityRecorder(self.store)
+        self.clock = [NOW]
+        chosen = settings(bcrypt_cost=4, **values)
+        keys = SigningKeys(chosen.signing_key_directory, self.world.snapshot, typ=chosen.token_typ)
+        keys.use(ring)
+        self.verifier = SecretVerifier(cost=4, queue=chosen.hash_queue, capacity=100)
+        self.endpoint = TokenEndpoint(
+            chosen,
+            self.world.snapshot,
+            keys,
+            BatchedReplayGuard(self.store),
+            self.verifier,
+            GuessLimiter(limit),
+            self.activity,
+            metrics(),
+            clock=lambda: self.clock[0],
+        )
+
+    async def send(self, *headers: tuple[str, str | bytes], **form: Any) -> Response:
+        body = urlencode({"grant_type": "client_credentials", **form}, doseq=True).encode()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body}
+
+        return await self.endpoint(scope("POST", "/oauth/token", ("content-type", FORM), *headers), receive)
+
+    async def assert_with(self, signed: str | None = None, **form: Any) -> Response:
+        return await self.send(client_assertion_type=TYPE, client_assertion=signed or assertion(), **form)
+
+
+def payload(answer: Response) -> Any:
+    token: str = content(answer)["access_token"]
+    middle = token.split(".")[1]
+    return orjson.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+
+
+async def test_a_token_lives_as_long_as_client_and_installation_say() -> None:
+    endpoint = Endpoint()
+    endpoint.world.change_client(token_lifetime=60, allowed_custom_claims=("tenant",))
+    answer = await endpoint.assert_with(assertion(tenant="t1"))
+    assert content(answer)["expires_in"] == 60
+    claims = payload(answer)
+    assert (claims["iat"], claims["exp"], claims["tenant"]) == (int(NOW), int(NOW) + 60, "t1")
+
+
+async def test_audiences_come_from_fields_resources_and_the_assertion_together() -> None:
+    endpoint = Endpoint()
+    endpoint.world.change_client(audiences=("orders", "https://stock.example", "more", "unasked"))
+    answer = await endpoint.assert_with(
+        assertion(requested_audiences=["more"]), audience=["orders", ""], resource="https://stock.example"
+    )
+    assert payload(answer)["aud"] == ["orders", "https://stock.example", "more"]
+
+
+async def test_a_required_audience_must_be_named() -> None:
+    endpoint = Endpoint(require_audience=True)
+    assert content(await endpoint.assert_with())["error"] == "invalid_request"
+    assert (await endpoint.assert_with(audience="orders")).status == 200
+
+
+async def test_with_the_store_down_it_is_503_and_the_assertion_counts_once_it_is_back() -> None:
+    endpoint = Endpoint()
+    endpoint.store.available = False
+    answer = await endpoint.assert_with()
+    assert (answer.status, content(answer)["error"]) == (503, "temporarily_unavailable")
+    assert fields(answer)["retry-after"] == "1"
+    endpoint.store.available = True
+    assert (await endpoint.assert_with()).status == 200
+    assert (await endpoint.assert_with()).status == 401
+
+
+async def test_nothing_that_fails_otherwise_consumes_the_jti() -> None:
+    endpoint = Endpoint()
+    for form in ({"scope": "no"}, {"audience": "no"}, {"client_id": "no"}):
+        assert (await endpoint.assert_with(**form)).status in (400, 401)
+    assert (await endpoint.assert_with()).status == 200
+
+
+async def test_a_client_that_is_stopped_while_its_jti_is_written_gets_nothing() -> None:
+    endpoint = Endpoint()
+    consume = endpoint.store.consume
+
+    async def stopping(jtis: Any) -> list[bool]:
+        endpoint.world.change_client(suspended=True)
+        return await consume(jtis)
+
+    endpoint.store.consume = stopping  # type: ignore[method-assign]
+    assert (await endpoint.assert_with()).status == 401
+
+
+@pytest.mark.parametrize(
+    ("world", "ring"),
+    [
+        pytest.param(World(loaded=False), RING, id="no snapshot"),
+        pytest.param(World(), KeyRing(), id="no private half of the Active key"),
+    ],
+)
+async def test_what_is_not_ready_is_503(world: World, ring: KeyRing) -> None:
+    answer = await Endpoint(world, ring=ring).assert_with()
+    assert answer.status == 503
+    assert int(fields(answer)["retry-after"]) >= 1
+
+
+async def test_uses_are_recorded_once_an_hour() -> None:
+    endpoint = Endpoint()
+    await endpoint.assert_with()
+    await endpoint.activity.flush()
+    endpoint.clock[0] += 30
+    await endpoint.assert_with(assertion(jti="two", exp=NOW + 600))
+    await endpoint.activity.flush()
+    (use,) = await endpoint.store.activity(CLIENT_ID)
+    assert (use.kid, use.used_at) == (CLIENT.kid, NOW)
+
+
+async def test_a_use_that_could_not_be_written_waits_for_the_store() -> None:
+    endpoint = Endpoint()
+    await endpoint.assert_with()
+    endpoint.store.available = False
+    await endpoint.activity.flush()
+    endpoint.store.available = True
+    await endpoint.activity.flush()
+    assert len(await endpoint.store.activity(CLIENT_ID)) == 1
+
+
+def secret_world(*hashes: SecretHash) -> World:
+    world = World()
+    world.change_client(auth_method=CLIENT_SECRET_BASIC, keys=(), secrets=hashes)
+    return world
+
+
+def basic(secret: bytes, client_id: str = CLIENT_ID) -> tuple[str, bytes]:
+    return ("authorization", b"Basic " + base64.b64encode(client_id.encode() + b":" + secret))
+
+
+@pytest.mark.parametrize(
+    "hashed", [pytest.param(hash_secret(b"one", 4), id="bcrypt"), pytest.param(hash_generated(b"one"), id="generated")]
+)
+async def test_a_secret_counts_until_its_end(hashed: str) -> None:
+    endpoint = Endpoint(secret_world(SecretHash(hashed, NOW + 10, "uid/1")))
+    for _ in range(3):
+        assert (await endpoint.send(basic(b"one"))).status == 200
+    assert (await endpoint.send(basic(b"two"))).status == 401
+    endpoint.clock[0] = NOW + 10
+    assert (await endpoint.send(basic(b"one"))).status == 401
+
+
+async def test_old_and_new_secret_both_count_within_the_overlap() -> None:
+    hashes = (SecretHash(hash_generated(b"new"), None, "uid/2"), SecretHash(hash_generated(b"old"), NOW + 60, "uid/1"))
+    endpoint = Endpoint(secret_world(*hashes))
+    assert (await endpoint.send(basic(b"new"))).status == 200
+    assert (await endpoint.send(basic(b"old"))).status == 200
+
+
+async def test_a_secret_verified_before_is_refused_once_its_hash_is_gone() -> None:
+    endpoint = Endpoint(secret_world(SecretHash(hash_generated(b"one"), None, "uid/1")))
+    assert (await endpoint.send(basic(b"one"))).status == 200
+    endpoint.world.change_client(
+        auth_method=CLIENT_SECRET_BASIC, keys=(), secrets=(SecretHash(hash_generated(b"two"), None, "uid/2"),)
+    )
+    assert (await endpoint.send(basic(b"one"))).status == 401
+
+
+async def test_a_suspended_client_with_a_good_secret_is_refused() -> None:
+    endpoint = Endpoint(secret_world(SecretHash(hash_generated(b"one"), None, "uid/1")))
+    assert (await endpoint.send(basic(b"one"))).status == 200
+    endpoint.world.change_client(
+        auth_method=CLIENT_SECRET_BASIC,
+        keys=(),
+        secrets=(SecretHash(hash_generated(b"one"), None, "uid/1"),),
+        suspended=True,
+    )
+    assert (await endpoint.send(basic(b"one"))).status == 401
+
+
+async def test_wrong_secrets_are_limited_before_hashing_and_the_limit_ends() -> None:
+    endpoint = Endpoint(secret_world(SecretHash(hash_generated(b"one"), None, "uid/1")), limit=2)
+    for _ in range(2):
+        assert (await endpoint.send(basic(b"no"))).status == 401
+    limited = await endpoint.send(basic(b"one"))
+    assert limited.status == 429
+    assert int(fields(limited)["retry-after"]) >= 1
+    endpoint.clock[0] += 61
+    assert (await endpoint.send(basic(b"one"))).status == 200
+
+
+async def test_a_full_queue_of_hashes_is_503_at_once() -> None:
+    endpoint = Endpoint(secret_world(SecretHash(hash_generated(b"one"), None, "uid/1")), hash_queue=1)
+    endpoint.verifier._waiting = 1
+    assert (await endpoint.send(basic(b"no"))).status == 503
+
+
+async def test_a_client_id_field_must_be_the_one_in_basic() -> None:
+    endpoint = Endpoint(secret_world(SecretHash(hash_generated(b"one"), None, "uid/1")))
+    assert (await endpoint.send(basic(b"one"), client_id="other")).status == 401
+    assert (await endpoint.send(basic(b"one"), client_id=CLIENT_ID)).status == 200
+
+
+@pytest.mark.parametrize("name", ["client_secret", "nothing"])
+async def test_a_secret_in_the_body_or_none_at_all_is_invalid_client(name: str) -> None:
+    answer = await Endpoint().send(**{name: "x"})
+    assert (answer.status, content(answer)["error"]) == (401, "invalid_client")
+
+
+async def test_the_kid_may_be_left_out_with_one_key() -> None:
+    header = changed({"alg": "RS256"}, {"kid": MISSING})
+    claims = {"iss": CLIENT_ID, "sub": CLIENT_ID, "aud": ISSUER, "jti": "one", "iat": NOW - 5, "exp": NOW + 60}
+    assert (await Endpoint().assert_with(encode(CLIENT, header, claims).decode())).status == 200
