@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from keyturn_dev import process
 from keyturn_dev.errors import DevError
 from keyturn_dev.installation import SIGNING_KEY, Installation
+from keyturn_dev.locking import exclusive
 from keyturn_dev.paths import PROJECT
 from keyturn_dev.progress import Progress
 from keyturn_dev.target import CurrentContext, choose_cluster
@@ -61,6 +62,12 @@ def running() -> list[process.ProcessRecord]:
 def start(target: Target) -> Installation:
     """Start cluster, operator and API and wait until they serve; undo what was begun if that fails."""
     progress = Progress()
+    # Two that start at the same moment must not take each other's state for the remains of a crash.
+    with exclusive(RUN / "lock", "starting an installation", seconds=300, on_wait=progress.say):
+        return _start(target, progress)
+
+
+def _start(target: Target, progress: Progress) -> Installation:
     began = time.monotonic()
     if records := running():
         names = ", ".join(f"{record.name} (process {record.pid})" for record in records)
@@ -75,8 +82,10 @@ def start(target: Target) -> Installation:
         installation.kubectl("apply", "--validate=strict", "-f", str(_SIGNING_KEY_MANIFEST))
         installation.wait_ready()
         installation.kubectl("wait", "--for=condition=Ready", "--timeout=30s", "signingkey", SIGNING_KEY)
-    except BaseException:
-        _show_logs(installation)
+    except BaseException as error:
+        _ignore_signals()
+        if not isinstance(error, KeyboardInterrupt):
+            _show_logs(installation)
         stop(target)
         raise
     ENV.write_text(env_file(installation), encoding="utf-8")
@@ -119,8 +128,7 @@ def run(target: Target, *, once: bool) -> None:
     except KeyboardInterrupt:
         print("\nTaking it down.", flush=True)
     finally:
-        # A second Ctrl-C must not leave half of it running.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _ignore_signals()
         stop(target)
 
 
@@ -136,6 +144,12 @@ def _where(installation: Installation) -> str:
 def _show_logs(installation: Installation) -> None:
     for record in installation.records():
         print(f"--- {record.name}:\n{process.log_tail(installation.log(record.name))}", file=sys.stderr)
+
+
+def _ignore_signals() -> None:
+    """From here on everything is taken down: a second Ctrl-C must not leave half of it running."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _on_signal(number: int, _frame: object) -> NoReturn:
@@ -165,6 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DevError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; nothing is left running", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 
