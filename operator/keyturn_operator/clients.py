@@ -12,7 +12,7 @@ from keyturn import reasons
 from keyturn.clients.client_id import default_client_id
 from keyturn.clients.parse import ClientSettings, SecretRef, invalidates, parse_client, secret_ref
 from keyturn.clients.secret import secret_origin, with_secret
-from keyturn.clients.state import ClientState
+from keyturn.clients.state import ClientState, SecretHash
 from keyturn.problems import Problem
 from keyturn.records import StoredRecord
 from keyturn.store.interface import Taken
@@ -21,6 +21,7 @@ from keyturn_operator import conditions, paused
 from keyturn_operator.conditions import Verdict
 from keyturn_operator.context import Context, created_at, is_paused
 from keyturn_operator.kube.client import Object, collection
+from keyturn_operator.kube.errors import KubeError, KubeUnavailable
 from keyturn_operator.logs import get_logger
 from keyturn_operator.queue import Done, Key, Priority
 from keyturn_operator.references import SecretReferences
@@ -65,6 +66,11 @@ def last_state(row: StoredRecord | None) -> ClientState | None:
     except (KeyError, TypeError, ValueError):
         # A damaged row is no valid last state: the spec alone counts.
         return None
+
+
+def kept_secrets(last: ClientState | None, reference: SecretRef) -> tuple[SecretHash, ...]:
+    """What was in force of the same Secret."""
+    return tuple(one for one in (last.secrets if last else ()) if one.origin.partition("/")[0] == reference.name)
 
 
 def next_change(state: ClientState, now: float) -> float | None:
@@ -168,9 +174,15 @@ class ClientReconciler:
         # Registered before the Secret is read: a change in between is seen by the watch.
         self._references.set(key, None if reference is None else reference.name)
         material = None
+        unread: KubeError | KubeUnavailable | None = None
         if reference is not None and state is not None:
             path = f"{collection('v1', 'secrets', key.namespace)}/{reference.name}"
-            material = read_secret(reference.name, await context.kube.get(path))
+            try:
+                material = read_secret(reference.name, await context.kube.get(path))
+            except (KubeError, KubeUnavailable) as error:
+                # What the edit restricts must not wait for the Secret: its last hash counts until it can be read again.
+                unread = error
+                state = dataclasses.replace(state, secrets=kept_secrets(last, reference))
         if is_paused(obj) and state is not None:
             state, problems, held = await self._paused(key, spec, born, last, state, problems, reference, material)
         elif state is not None and reference is not None and material is not None:
@@ -186,6 +198,8 @@ class ClientReconciler:
             return Done()
 
         outcome = await context.write_row(key, obj, record_of(key, obj, born, state.to_body(), state.client_id), row)
+        if unread is not None:
+            raise unread
         used_at = self._used_at.get(key)
         shown = last_token_issued((obj.get("status") or {}).get("lastTokenIssuedAt"), used_at)
         fields = status_fields(state, reference, shown)
@@ -272,8 +286,8 @@ class ClientReconciler:
         )
         if kept is not None and last is not None and reference is not None:
             # The Secret's new value waits too; the old one counts for as long as the spec names its Secret and that is there.
-            same = tuple(one for one in last.secrets if one.origin.partition("/")[0] == reference.name)
-            kept = dataclasses.replace(kept, secrets=same if material is not None and material.data is not None else ())
+            there = material is None or material.data is not None
+            kept = dataclasses.replace(kept, secrets=kept_secrets(last, reference) if there else ())
         return kept, problems, True
 
     @staticmethod

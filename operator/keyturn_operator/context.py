@@ -75,7 +75,7 @@ class Context:
             )
             text = f"The store's row had been changed behind the operator's back and was put right: {members}."
             await self.event(key, obj, Verdict("Unknown", conditions.DRIFT_REPAIRED, text))
-        elif outcome.changed:
+        if outcome.changed:
             self._audit_change(key, obj, None if before is None else before.record, record)
         return outcome
 

@@ -51,9 +51,12 @@ class Operator:
     async def run(self) -> int:
         """Runs until a signal (0) or a failure (not 0)."""
         self._catch_signals()
-        runner = await serve(
-            application(self._health, self._metrics), self._settings.probe_host, self._settings.probe_port
-        )
+        host, port = self._settings.probe_host, self._settings.probe_port
+        try:
+            runner = await serve(application(self._health, self._metrics), host, port)
+        except OSError as error:
+            log.error("the probes cannot be served", host=host, port=port, cause=str(error))
+            return EXIT_FAILED
         kube = KubeClient(login_source(kopf_settings()))
         store = open_store(self._settings.store_url)
         background = asyncio.create_task(self._health.tick(), name="loop lag")
@@ -66,6 +69,8 @@ class Operator:
                 self._log_end(acting)
             acting.cancel()
             await asyncio.wait({acting}, timeout=EXIT_WITHIN / 2)
+            if asked and acting.done() and not acting.cancelled() and acting.exception() is not None:
+                log.warning("a part failed while it was ended", cause=repr(acting.exception())[:500])
         finally:
             self._health.starting = "stopping"
             try:
@@ -115,7 +120,7 @@ class Operator:
             return await worker(key)
 
         queue = WorkQueue(work, workers=settings.workers)
-        replicas = Replicas(store, queue.add, lambda: list(sweeper.listed))
+        replicas = Replicas(store, queue.add, lambda: [*{*sweeper.listed, *rows.keys()}])
         context = Context(kube, store, rows, replicas, settings, self._metrics, queue.add)
         references = SecretReferences()
         conflicts = Conflicts(queue.add)
@@ -128,11 +133,12 @@ class Operator:
             worker.deleted(key, uid)
             queue.add(key, Priority.RESTRICTION)
 
-        def on_event(key: Key, deleted_uid: str | None) -> None:
-            if deleted_uid is None:
-                queue.add(key)
-            else:
+        def on_event(key: Key, deleted_uid: str | None, *, listed: bool) -> None:
+            if deleted_uid is not None:
                 deleted(key, deleted_uid)
+            else:
+                # The first list brings all objects at once: the sweep knows which of them have changed and go first.
+                queue.add(key, Priority.RESYNC if listed else Priority.CHANGE)
 
         def found(stored: list[StoredRecord]) -> None:
             rules.found([row for row in stored if row.record.kind is Kind.ACCESS_RULE])

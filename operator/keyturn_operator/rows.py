@@ -68,6 +68,10 @@ class Rows:
         """What is known of the object's row."""
         return self._known.get(key)
 
+    def keys(self) -> list[Key]:
+        """The objects that have a row."""
+        return list(self._known)
+
     def found(self, rows: list[StoredRecord]) -> None:
         """Takes note of rows that were in the store already, so that a deletion finds them by name."""
         for row in rows:

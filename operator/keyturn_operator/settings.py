@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keyturn.records import Kind
 from keyturn.secrets import DEFAULT_COST
+from keyturn.settings_table import setting
 
 GROUP = "keyturn.dev"
 VERSION = "v1alpha1"
@@ -26,28 +27,72 @@ class OperatorSettings(BaseSettings):
         env_prefix="KEYTURN_OPERATOR_", populate_by_name=True, extra="ignore", frozen=True
     )
 
-    store_url: str = Field(validation_alias="KEYTURN_STORE_URL", repr=False)
-    issuer: str = Field(validation_alias="KEYTURN_ISSUER")
-    namespaces: Annotated[tuple[str, ...], NoDecode] = Field(validation_alias="KEYTURN_NAMESPACES")
-    release_namespace: str = Field(default="", validation_alias="KEYTURN_RELEASE_NAMESPACE")
-    signing_key: str = Field(default="keyturn", validation_alias="KEYTURN_SIGNING_KEY")
-    token_lifetime: int = Field(default=900, ge=60, validation_alias="KEYTURN_TOKEN_LIFETIME")
-    max_token_lifetime: int = Field(default=86_400, ge=60, validation_alias="KEYTURN_MAX_TOKEN_LIFETIME")
-    bcrypt_cost: int = Field(default=DEFAULT_COST, ge=8, le=16, validation_alias="KEYTURN_BCRYPT_COST")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", validation_alias="KEYTURN_LOG_LEVEL"
+    store_url: str = setting(
+        ...,
+        "The store, the same as the API's: `postgresql://user:password@host:port/database`, or `sqlite:///path` on one machine.",
+        reference="CRUD_CLIENT_BASE_URL, REDIS_*",
+        validation_alias="KEYTURN_STORE_URL",
+        repr=False,
     )
-    log_format: Literal["json", "text"] = Field(default="json", validation_alias="KEYTURN_LOG_FORMAT")
+    issuer: str = setting(
+        ..., "The issuer's URL, as the API has it.", reference="MIA_JWT_ISSUER", validation_alias="KEYTURN_ISSUER"
+    )
+    namespaces: Annotated[tuple[str, ...], NoDecode] = setting(
+        ..., "The namespaces to watch, at least one.", validation_alias="KEYTURN_NAMESPACES"
+    )
+    release_namespace: str = setting(
+        "",
+        "The namespace of the Lease and of the SigningKey that counts. Empty: the first of those watched.",
+        validation_alias="KEYTURN_RELEASE_NAMESPACE",
+    )
+    signing_key: str = setting(
+        "keyturn",
+        "The name of the installation's SigningKey; any other is `Ready=False`.",
+        validation_alias="KEYTURN_SIGNING_KEY",
+    )
+    token_lifetime: int = setting(
+        900,
+        "How long a token lives whose client says nothing, as the API has it.",
+        reference="MIA_JWT_EXPIRES_IN",
+        ge=60,
+        validation_alias="KEYTURN_TOKEN_LIFETIME",
+    )
+    max_token_lifetime: int = setting(
+        86_400,
+        "The longest life of any token; how long a retired key stays published follows from it.",
+        ge=60,
+        validation_alias="KEYTURN_MAX_TOKEN_LIFETIME",
+    )
+    bcrypt_cost: int = setting(
+        DEFAULT_COST,
+        "The cost of a hash of a client secret, as the API has it.",
+        reference="CLIENT_SECRET_HASH_COST",
+        ge=8,
+        le=16,
+        validation_alias="KEYTURN_BCRYPT_COST",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
+        "INFO", "What is logged at least.", reference="LOG_LEVEL", validation_alias="KEYTURN_LOG_LEVEL"
+    )
+    log_format: Literal["json", "text"] = setting(
+        "json", "Log lines as JSON, or as text for people.", validation_alias="KEYTURN_LOG_FORMAT"
+    )
 
-    probe_host: str = "127.0.0.1"
-    probe_port: int = Field(default=8081, ge=0, le=65_535)
-    workers: int = Field(default=8, ge=1, le=64)
-    sweep_interval: float = Field(default=180.0, ge=5.0)
-    leader_election: bool = True
-    lease_name: str = "keyturn-operator"
-    lease_duration: float = Field(default=15.0, ge=3.0)
-    renew_deadline: float = Field(default=10.0, ge=2.0)
-    retry_period: float = Field(default=2.0, gt=0.0)
+    probe_host: str = setting(
+        "127.0.0.1", "The address of `/healthz`, `/readyz` and `/metrics`; `0.0.0.0` in a container."
+    )
+    probe_port: int = setting(8081, "Their port.", ge=0, le=65_535)
+    workers: int = setting(8, "Objects that are reconciled at the same time.", ge=1, le=64)
+    sweep_interval: float = setting(180.0, "How often the store is held against the complete list of objects.", ge=5.0)
+    leader_election: bool = setting(True, "Act only while holding the Lease. `false` only where there is one operator.")
+    lease_name: str = setting("keyturn-operator", "The name of the Lease.")
+    lease_duration: float = setting(
+        15.0, "How long a Lease that is not renewed counts: until then nobody takes over.", ge=3.0
+    )
+    renew_deadline: float = setting(
+        10.0, "How long the leader tries to renew before it gives up; less than the duration.", ge=2.0
+    )
+    retry_period: float = setting(2.0, "How long between two tries; less than the deadline.", gt=0.0)
 
     @field_validator("log_level", "log_format", mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Protocol
 
 import kopf
 
@@ -11,8 +11,12 @@ from keyturn_operator.kube.login import login
 from keyturn_operator.queue import Key
 from keyturn_operator.settings import GROUP, PLURALS, VERSION
 
-OnEvent = Callable[[Key, str | None], None]
-"""Takes a key and, for a deletion, the uid of what was deleted."""
+
+class OnEvent(Protocol):
+    """Takes a key; for a deletion, the uid of what was deleted; and whether the object was only listed, not changed."""
+
+    def __call__(self, key: Key, deleted_uid: str | None, *, listed: bool) -> None:
+        """Must not block."""
 
 
 def kopf_settings() -> kopf.OperatorSettings:
@@ -52,7 +56,7 @@ def registry(on_event: OnEvent) -> kopf.OperatorRegistry:
 
     def handler(kind: Kind) -> Callable[..., Any]:
         async def enqueue(*, namespace: str, name: str, uid: str, type: str | None, **_: Any) -> None:  # noqa: A002
-            on_event(Key(kind, namespace, name), uid if type == "DELETED" else None)
+            on_event(Key(kind, namespace, name), uid if type == "DELETED" else None, listed=type is None)
 
         return enqueue
 

@@ -7,7 +7,8 @@ import pytest
 from keyturn.clients.state import ClientState
 from keyturn.records import Kind
 from keyturn_operator.clients import ClientReconciler, last_token_issued
-from keyturn_operator.kube.client import Object
+from keyturn_operator.kube.client import Object, collection
+from keyturn_operator.kube.errors import Forbidden, KubeUnavailable
 from keyturn_operator.queue import Done, Key
 from keyturn_operator.references import SecretReferences
 from keyturn_operator.settings import PAUSED_ANNOTATION
@@ -287,3 +288,22 @@ async def test_a_row_changed_behind_the_operator_s_back_is_put_right_with_an_eve
 )
 def test_the_last_use_is_written_once_an_hour(shown: str | None, used_at: float | None, wanted: str | None) -> None:
     assert last_token_issued(shown, used_at) == wanted
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(Forbidden("GET", 403), id="a right is missing"),
+        pytest.param(KubeUnavailable("GET"), id="the API server does not answer"),
+    ],
+)
+async def test_a_suspension_does_not_wait_for_a_secret_that_cannot_be_read(stage: Clients, failure: Exception) -> None:
+    stage.kube.secret("s", encoded("correct horse"))
+    await stage.apply("a", basic())
+    before = await stage.state()
+    assert before is not None
+    stage.kube.failures[("get", f"{collection('v1', 'secrets', NAMESPACE)}/s")] = failure
+    with pytest.raises(type(failure)):
+        await stage.apply("a", basic(suspended=True))
+    after = await stage.state()
+    assert after == dataclasses.replace(before, suspended=True)

@@ -118,7 +118,7 @@ async def test_the_wait_for_the_crds_ends_by_itself(monkeypatch: pytest.MonkeyPa
 
 
 def test_kopf_keeps_no_state_on_any_object() -> None:
-    handlers = registry(lambda _key, _uid: None)
+    handlers = registry(lambda _key, _uid, *, listed: None)
     assert not list(handlers._changing.get_all_handlers())
     assert not list(handlers._spawning.get_all_handlers())
     assert not list(handlers._indexing.get_all_handlers())
