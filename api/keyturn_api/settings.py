@@ -2,19 +2,16 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from keyturn.settings_table import setting
 
 PREFIX = "KEYTURN_"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def setting(default: Any, description: str, *, reference: str = "", **limits: Any) -> Any:
-    """A setting with its text for the documentation and its equivalent in the reference system, if there is one."""
-    return Field(default, description=description, json_schema_extra={"reference": reference}, **limits)
 
 
 class ApiSettings(BaseSettings):

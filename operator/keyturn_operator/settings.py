@@ -59,7 +59,7 @@ class OperatorSettings(BaseSettings):
     )
     max_token_lifetime: int = setting(
         86_400,
-        "The longest life of any token; how long a retired key stays published follows from it.",
+        "The longest life of any token, as the API has it.",
         ge=60,
         validation_alias="KEYTURN_MAX_TOKEN_LIFETIME",
     )
