@@ -23,7 +23,7 @@ _INLINE_RECORDS: Final = 20
 _INLINE_ROUTES: Final = 200
 _LONGEST_WAIT: Final = 5.0
 # Other writes (single use of assertions above all) look like changes to some engines: a busy store is not asked without end.
-_QUIET: Final = 0.1
+_QUIET: Final = 0.2
 
 
 class Follower:
@@ -43,7 +43,7 @@ class Follower:
     async def run(self) -> None:
         """Follows the store, forever. Raises SchemaTooNew."""
         pause = _FIRST_PAUSE
-        opened = False
+        opened = hinted = False
         while True:
             try:
                 if not opened:
@@ -51,9 +51,9 @@ class Follower:
                     opened = True
                 changed = await self.step()
                 pause = _FIRST_PAUSE
-                if not changed:
+                if hinted and not changed:
                     await asyncio.sleep(_QUIET)
-                await self._store.wait(_LONGEST_WAIT)
+                hinted = await self._store.wait(_LONGEST_WAIT)
             except StoreUnavailable as error:
                 self._metrics.store_failures.labels("changes").inc()
                 _log.warning("store_unavailable", cause=str(error), retry_in=round(pause, 1))

@@ -3,12 +3,12 @@
 import socket
 import sys
 
-import prometheus_client
 from pydantic import ValidationError
 
-from keyturn_api import logs, supervisor, worker
+from keyturn_api import logs
 from keyturn_api.settings import PREFIX, ApiSettings
 
+FAILED = 1
 USAGE = 2
 
 
@@ -25,16 +25,27 @@ def main() -> None:
     logs.configure(level=settings.log_level, form=settings.log_format)
     try:
         listener = open_listener(settings.http_host, settings.http_port)
-        if settings.workers > 1:
-            status = supervisor.run(settings, listener)
-        else:
-            prometheus_client.start_http_server(settings.metrics_port, settings.metrics_host)
-            status = worker.run(settings, listener, shared=None, parent=None)
+        status = serve(settings, listener)
     except (OSError, ValueError) as error:
         # A port in use, a store's URL of no known kind, a metadata file that cannot be read.
         logs.get_logger("process").error("cannot_start", cause=str(error))
-        status = worker.FAILED
+        status = FAILED
     sys.exit(status)
+
+
+def serve(settings: ApiSettings, listener: socket.socket) -> int:
+    """Serves until the process is told to end; returns its exit status."""
+    # Imported where they are needed: the supervisor of several workers stays small.
+    if settings.workers > 1:
+        from keyturn_api import supervisor
+
+        return supervisor.run(settings, listener)
+    import prometheus_client
+
+    from keyturn_api import worker
+
+    prometheus_client.start_http_server(settings.metrics_port, settings.metrics_host)
+    return worker.run(settings, listener, shared=None, parent=None)
 
 
 def open_listener(host: str, port: int) -> socket.socket:

@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from keyturn_api.logs import get_logger
-from keyturn_api.readiness import SharedReadiness
 from keyturn_api.settings import ApiSettings
+from keyturn_api.shared_readiness import SharedReadiness
 
 _log = get_logger("supervisor")
 _METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"

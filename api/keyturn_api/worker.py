@@ -29,8 +29,9 @@ from keyturn_api.http_protocol import LimitedHttpProtocol
 from keyturn_api.logs import get_logger
 from keyturn_api.metadata import Jwks
 from keyturn_api.metrics import Metrics
-from keyturn_api.readiness import Readiness, SharedReadiness
+from keyturn_api.readiness import Readiness
 from keyturn_api.settings import ApiSettings
+from keyturn_api.shared_readiness import SharedReadiness
 from keyturn_api.signing_keys import SigningKeys
 from keyturn_api.token_endpoint import TokenEndpoint
 from keyturn_api.tokeninfo import TokenInfo

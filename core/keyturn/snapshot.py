@@ -165,16 +165,14 @@ class Snapshot:
         removed: list[tuple[Kind, str]] = []
         clients: list[Client] = []
         signing_keys: list[tuple[str, str, SigningKeyState]] = []
-        rules = {} if changes.reset else dict(self._rules)
-        rules_changed = changes.reset
+        rules_changed = changes.reset or any(stored.record.kind is Kind.ACCESS_RULE for stored in changes.records)
+        rules = dict(self._rules) if rules_changed and not changes.reset else {}
         for stored in changes.records:
             record = stored.record
             # A row replaces whatever the same object had before, also where the new one cannot be read.
             removed.append((record.kind, record.uid))
-            if record.kind is Kind.ACCESS_RULE:
-                rules_changed = True
-                if stored.deleted:
-                    rules.pop(record.uid, None)
+            if record.kind is Kind.ACCESS_RULE and stored.deleted:
+                rules.pop(record.uid, None)
             state = None if stored.deleted else _read(stored)
             if isinstance(state, ClientState):
                 clients.append(Client(record.uid, state))

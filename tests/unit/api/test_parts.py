@@ -18,8 +18,9 @@ from keyturn_api.form import parse_form
 from keyturn_api.guessing import GuessLimiter
 from keyturn_api.http import problem, read_body, request_id
 from keyturn_api.metadata import Jwks, metadata_paths, oauth_metadata, openid_configuration
-from keyturn_api.readiness import Readiness, SharedReadiness
+from keyturn_api.readiness import Readiness
 from keyturn_api.settings_table import render
+from keyturn_api.shared_readiness import SharedReadiness
 from keyturn_api.signing_keys import SigningKeys
 from tests.unit.api.worlds import RING, World, content, fields, metrics, scope, settings
 from tests.unit.tokens.worlds import NOW, SIGNING
