@@ -31,6 +31,7 @@ RUN = PROJECT / ".run"
 STATE = RUN / "installation"
 DEMO = RUN / "demo"
 ENV = RUN / "env"
+SHELL = RUN / "shell"
 _SIGNING_KEY_MANIFEST = PROJECT / "examples" / "signing-key.yaml"
 
 
@@ -52,6 +53,15 @@ def env_file(installation: Installation) -> str:
         "KEYTURN_OPERATOR_RESTART": f"{python} -m keyturn_dev.run restart-operator",
     }
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def shell_file(installation: Installation) -> str:
+    """What makes the walk-through's commands work in a person's shell: the variables, and programs that are not on the PATH."""
+    programs = {"keyturn": Path(sys.executable).with_name("keyturn"), "kubectl": installation.target.kubectl}
+    functions = "".join(
+        f'{name}() {{ {shlex.quote(str(path))} "$@"; }}\n' for name, path in programs.items() if not shutil.which(name)
+    )
+    return f". {shlex.quote(str(ENV))}\n{functions}"
 
 
 def running() -> list[process.ProcessRecord]:
@@ -89,6 +99,7 @@ def _start(target: Target, progress: Progress) -> Installation:
         stop(target)
         raise
     ENV.write_text(env_file(installation), encoding="utf-8")
+    SHELL.write_text(shell_file(installation), encoding="utf-8")
     progress.say(f"Operator and API are up, the signing key is ready ({time.monotonic() - began:.0f} s).")
     return installation
 
@@ -101,7 +112,8 @@ def stop(target: Target) -> bool:
     stopped = installation.stop()
     stopped = target.down() or stopped
     shutil.rmtree(DEMO, ignore_errors=True)
-    ENV.unlink(missing_ok=True)
+    for path in (ENV, SHELL):
+        path.unlink(missing_ok=True)
     return stopped
 
 
@@ -136,7 +148,7 @@ def _where(installation: Installation) -> str:
     return (
         f"The API: {installation.url}  (its description: {installation.url}/docs)\n"
         f"The cluster: export KUBECONFIG={shlex.quote(str(installation.target.kubeconfig))}\n"
-        f"All of this for a shell: . {shlex.quote(str(ENV))}\n"
+        f"To repeat the commands in another shell: . {shlex.quote(str(SHELL))}\n"
         f"Logs: {installation.state / 'logs'}"
     )
 

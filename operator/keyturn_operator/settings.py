@@ -79,7 +79,7 @@ class OperatorSettings(BaseSettings):
     )
 
     probe_host: str = setting(
-        "127.0.0.1", "The address of `/healthz`, `/readyz` and `/metrics`; `0.0.0.0` in a container."
+        "127.0.0.1", "The address of `/livez`, `/readyz` and `/metrics`; `0.0.0.0` in a container."
     )
     probe_port: int = setting(8081, "Their port.", ge=0, le=65_535)
     workers: int = setting(8, "Objects that are reconciled at the same time.", ge=1, le=64)
