@@ -6,7 +6,6 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keyturn.records import Kind
-from keyturn.secrets import DEFAULT_COST
 from keyturn.settings_table import setting
 
 GROUP = "keyturn.dev"
@@ -34,6 +33,11 @@ class OperatorSettings(BaseSettings):
         validation_alias="KEYTURN_STORE_URL",
         repr=False,
     )
+    store_prepared: bool = setting(
+        True,
+        "Prepared statements on PostgreSQL; `false` behind PgBouncer.",
+        validation_alias="KEYTURN_STORE_PREPARED",
+    )
     issuer: str = setting(
         ..., "The issuer's URL, as the API has it.", reference="MIA_JWT_ISSUER", validation_alias="KEYTURN_ISSUER"
     )
@@ -54,20 +58,22 @@ class OperatorSettings(BaseSettings):
         900,
         "How long a token lives whose client says nothing, as the API has it.",
         reference="MIA_JWT_EXPIRES_IN",
-        ge=60,
+        ge=10,
+        le=86_400,
         validation_alias="KEYTURN_TOKEN_LIFETIME",
     )
     max_token_lifetime: int = setting(
         86_400,
         "The longest life of any token, as the API has it.",
-        ge=60,
+        ge=10,
+        le=2_592_000,
         validation_alias="KEYTURN_MAX_TOKEN_LIFETIME",
     )
     bcrypt_cost: int = setting(
-        DEFAULT_COST,
+        12,
         "The cost of a hash of a client secret, as the API has it.",
         reference="CLIENT_SECRET_HASH_COST",
-        ge=8,
+        ge=4,
         le=16,
         validation_alias="KEYTURN_BCRYPT_COST",
     )

@@ -74,6 +74,10 @@ def test_settings_come_from_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in repr(read)
 
 
+def test_every_setting_says_what_it_is_for() -> None:
+    assert [name for name, field in OperatorSettings.model_fields.items() if not field.description] == []
+
+
 def document(**dropped: str) -> dict[str, Any]:
     schemas: dict[str, Any] = {
         f"dev.keyturn.v1alpha1.{kind}": {
