@@ -1,13 +1,16 @@
 """One running API for the tests that change nothing others look at; a fresh installation for the rest."""
 
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
 
+from keyturn_dev.postgres import postgres
 from tests.api.installation import ApiProcess, Installation
 from tests.sample_keys import sample_key
 
@@ -24,8 +27,8 @@ class Running:
     http: httpx2.AsyncClient
 
 
-async def _filled(folder: Path) -> Installation:
-    installation = Installation(folder)
+async def _filled(folder: Path, store_url: str | None = None) -> Installation:
+    installation = Installation(folder, store_url)
     await installation.open()
     await installation.add_key_client("team.app", APP)
     await installation.add_secret_client("team.secret", SECRET)
@@ -49,6 +52,30 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
 async def installation(tmp_path: Path) -> AsyncIterator[Installation]:
     """One of the test's own; it starts the processes that it needs."""
     made = await _filled(tmp_path)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    with postgres() as url:
+        yield url
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=["sqlite", "postgres"])
+async def on_each_engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Installation]:
+    """An installation of the test's own, once on each engine."""
+    url = None
+    if request.param == "postgres":
+        server: str = request.getfixturevalue("postgres_server")
+        schema = f"api_{secrets.token_hex(8)}"
+        connection = await asyncpg.connect(server)
+        await connection.execute(f"CREATE SCHEMA {schema}")
+        await connection.close()
+        url = f"{server}{'&' if '?' in server else '?'}search_path={schema}"
+    made = await _filled(tmp_path, url)
     try:
         yield made
     finally:

@@ -52,7 +52,8 @@ async def decide(http: httpx2.AsyncClient, token: str, path: str = "/orders", me
     return (await http.get("/auth", headers=headers)).status_code
 
 
-async def test_an_assertion_replayed_at_two_replicas_at_once_counts_once(installation: Installation) -> None:
+async def test_an_assertion_replayed_at_two_replicas_at_once_counts_once(on_each_engine: Installation) -> None:
+    installation = on_each_engine
     first, second = installation.start(), installation.start(workers="2")
     await asyncio.gather(first.ready(), second.ready())
     async with client(first) as one, client(second) as two:
@@ -63,8 +64,9 @@ async def test_an_assertion_replayed_at_two_replicas_at_once_counts_once(install
 
 
 async def test_a_change_reaches_every_worker_and_tokens_already_issued_within_a_second(
-    installation: Installation,
+    on_each_engine: Installation,
 ) -> None:
+    installation = on_each_engine
     first, second = installation.start(), installation.start(workers="2")
     await asyncio.gather(first.ready(), second.ready())
     async with client(first) as one, client(second) as two:
