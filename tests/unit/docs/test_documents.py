@@ -1,0 +1,88 @@
+"""What the documents tell a reader to open or to type exists."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.core import TyperGroup
+
+from keyturn_cli.main import app
+from tests.documents import DOCUMENTS, PROJECT, RUN_BY, blocks, commands, links, name_of
+
+MAKEFILE = (PROJECT / "Makefile").read_text(encoding="utf-8")
+TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+LINKS = [(name_of(document), link) for document in DOCUMENTS for link in links(document)]
+COMMANDS = sorted({(name_of(document), command) for document in DOCUMENTS for command in commands(document)})
+# Read by the programs that `make` starts, besides what the Makefile itself reads.
+VARIABLES = {"ONCE", "YES", "T", "KEYTURN_CLUSTER", "WRITE", "ONLY", "SECONDS", "RUNS", "LEVELS", "WORKERS", "STORES"}
+
+
+def installs_what_ci_installs(words: list[str]) -> bool:
+    """The one line for a fresh machine; `.ci/run` runs it where it may."""
+    line = shlex.join(words[words.index("apt-get") + 1 :])
+    return any(line == shlex.join(shlex.split(one)[-len(words) + 2 :]) for one in apt_lines())
+
+
+def apt_lines() -> list[str]:
+    script = (PROJECT / ".ci" / "run").read_text(encoding="utf-8")
+    return [line.replace(" -q", "") for line in script.splitlines() if "apt-get install" in line]
+
+
+def calls_a_target(words: list[str]) -> bool:
+    """A target of the Makefile, with variables that something reads."""
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    (name,) = [word for word in words if "=" not in word and word != "make"]
+    part = given.get("T")
+    return name in TARGETS and given.keys() <= VARIABLES and (part is None or (PROJECT / "tests" / part).is_dir())
+
+
+def parses_as_keyturn(words: list[str], folder: Path) -> bool:
+    """A sub-command that takes these arguments; nothing is run."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    if len(words) == 2:
+        return words[1] in group.commands
+    arguments = [str(folder / word) if word.endswith(".pem") else word for word in words[2:]]
+    group.commands[words[1]].make_context(words[1], arguments).close()
+    return True
+
+
+def test_there_are_commands_and_links_to_look_at() -> None:
+    assert ("README.md", "make run") in COMMANDS
+    assert ("README.md", "make check") in COMMANDS
+    assert ("README.md", "make test") in COMMANDS
+    assert ("README.md", "docs/settings.md") in LINKS
+
+
+@pytest.mark.parametrize(("document", "command"), COMMANDS)
+def test_a_command_is_one_that_is_there(document: str, command: str, tmp_path: Path) -> None:
+    words = shlex.split(command)
+    program = next(word for word in words if "=" not in word)
+    if program == "sudo":
+        assert installs_what_ci_installs(words)
+    elif program == "make":
+        assert calls_a_target(words)
+    elif program == "keyturn":
+        (tmp_path / "demo.pem").touch()
+        assert parses_as_keyturn(words, tmp_path)
+    else:
+        pytest.fail(f"nothing runs `{command}`; a block that a test runs names it in a comment in front of it")
+
+
+@pytest.mark.parametrize(("document", "link"), LINKS)
+def test_a_relative_link_leads_to_something(document: str, link: str) -> None:
+    assert ((PROJECT / document).parent / link).exists()
+
+
+def test_a_block_that_names_a_test_is_run_by_it() -> None:
+    marks = [(block, RUN_BY.fullmatch(block.mark)) for document in DOCUMENTS for block in blocks(document)]
+    named = [(block, mark[1]) for block, mark in marks if mark]
+    assert [(name_of(block.document), test) for block, test in named] == [("README.md", "tests/cluster/test_readme.py")]
+    assert all((PROJECT / test).is_file() for _, test in named)
+
+
+def test_every_target_that_people_call_is_listed_by_make_help() -> None:
+    listed = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
+    assert listed == TARGETS - {"stale"}
