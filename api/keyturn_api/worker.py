@@ -40,6 +40,8 @@ from keyturn_api.verified import AccessTokens
 _log = get_logger("process")
 FAILED: Final = 1
 _KEEP_ALIVE: Final = 75
+# Far above what gateways open; beyond it requests are answered 503 instead of using up descriptors.
+_MAX_CONNECTIONS: Final = 10_000
 _READINESS_EVERY: Final = 0.5
 
 
@@ -146,6 +148,7 @@ async def _serve(
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        limit_concurrency=_MAX_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
