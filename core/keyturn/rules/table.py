@@ -175,6 +175,17 @@ class RouteTable:
         parts = dict.fromkeys(entry.backoffice if is_backoffice else entry.main for entry in entries)
         return decision.matched(tuple(parts))
 
+    def requirements(
+        self, method: str, segments: Segments, host: str | None, *, is_backoffice: bool = False
+    ) -> tuple[Requirement, ...]:
+        """What one reading of a path asks, for one host in normal form (None: not known); nothing where no route covers it.
+
+        For explanations: a request is decided by `match`, over all its readings and hosts.
+        """
+        candidates = self._candidates(segments)
+        found = _for_any_host(candidates, method) if host is None else _for_host(candidates, host, method)
+        return tuple(dict.fromkeys(entry.backoffice if is_backoffice else entry.main for entry in found))
+
     def _candidates(self, segments: Segments) -> list[_Node]:
         """The nodes that cover the path and hold routes, most specific first."""
         levels: list[list[_Node]] = []
