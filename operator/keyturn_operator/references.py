@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -78,11 +79,16 @@ class SecretWatch:
                 if version is None:
                     secrets, version = await self._kube.list_metadata(self._path)
                     self.listed({str(one["metadata"]["name"]): version_of(one) for one in secrets})
+                began = time.monotonic()
                 version = await self._follow(version)
                 failures = 0
+                if time.monotonic() - began < RETRY_FIRST:
+                    # A server or proxy that ends every watch at once must not be asked without a pause.
+                    await asyncio.sleep(RETRY_FIRST)
             except (KubeError, KubeUnavailable, KeyError, TypeError) as error:
                 version = None
                 if isinstance(error, Gone):
+                    await asyncio.sleep(RETRY_FIRST)
                     continue
                 failures += 1
                 log.warning("the watch of Secrets was broken", namespace=self._namespace, cause=str(error))
