@@ -49,8 +49,8 @@ up: $(MARK) ## the same in the background
 down: $(MARK) ## end what `make up` or an interrupted `make run` left running
 	@$(PYTHON) -m keyturn_dev.run down
 
-test: $(MARK) ## all tests (T=unit, T=store, T=api, T=cluster: only those)
-	@$(PYTHON) -m pytest $(if $(T),tests/$(T) --no-cov,tests)
+test: $(MARK) ## all tests, with coverage (T=unit, T=store, T=api, T=cluster: only those)
+	@$(PYTHON) -m pytest $(if $(T),tests/$(T),tests --cov)
 
 check: $(MARK) ## what must hold before a commit: format, lint, types, layers, lock file
 	@$(UV) lock --check --quiet
