@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from keyturn_dev.bench import document, machine
 from keyturn_dev.bench.baseline import Baseline
-from keyturn_dev.bench.figures import goals, table
+from keyturn_dev.bench.figures import goals, summary, table
 from keyturn_dev.bench.generator import ensure_generator
 from keyturn_dev.bench.measure import Bench
 from keyturn_dev.bench.options import Options, command, parse_options
@@ -62,7 +62,7 @@ def measure(options: Options, environ: Mapping[str, str], progress: Progress) ->
         progress.end("making keys and clients")
         for row in Bench(options, world, Path(name), generator, Baseline(), progress).rows():
             rows.append(row)
-            print(table([row]), flush=True)
+            progress.say(f"    {summary(row)}")
     if not rows:
         raise DevError("nothing to measure: this work is measured on the other store")
     date = datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -116,6 +116,14 @@ def _with_base(row: Row, of: Callable[[Run], float]) -> str:
     return f"{row.median(of):.3f} ({row.median(lambda run: of(run) / run.base):.2f} x)"
 
 
+def summary(row: Row) -> str:
+    """Return the row's medians in a few words, for whoever waits for the others."""
+    return (
+        f"{row.median(lambda run: run.rate):,.0f} requests/s, p99 {row.median(lambda run: run.p99):.1f} ms,"
+        f" CPU {row.median(lambda run: run.total):.3f} ms ({row.median(lambda run: run.multiple):.2f} x base)"
+    )
+
+
 def goals(rows: Sequence[Row]) -> str:
     """Return a table of what was to be reached and what was; empty when no row has a goal."""
     lines = [line for row in rows if row.goal is not None for line in _against(row, row.goal)]

@@ -6,7 +6,7 @@ import pytest
 
 from keyturn_dev.bench.accounting import Usage
 from keyturn_dev.bench.document import BEGIN, END, with_figures
-from keyturn_dev.bench.figures import Goal, Row, Run, goals, markdown, table
+from keyturn_dev.bench.figures import Goal, Row, Run, goals, markdown, summary, table
 from keyturn_dev.bench.generator import Load, cache_key, parse_load
 from keyturn_dev.bench.measure import make_run
 from keyturn_dev.errors import DevError
@@ -70,6 +70,10 @@ def test_the_table_says_medians_and_the_whole_range_of_rates() -> None:
     assert line[:5] == ["token", "postgresql", "2", "32", "2,100 (1,900 to 2,500)"]
     assert line[7:11] == ["0.500 (1.25 x)", "0.100 (0.25 x)", "0.600", "1.50"]
     assert line[-1] == "3"
+
+
+def test_the_summary_says_the_same_in_a_few_words() -> None:
+    assert summary(row()) == "2,000 requests/s, p99 20.0 ms, CPU 0.600 ms (1.50 x base)"
 
 
 def test_multiples_are_taken_run_by_run_so_that_a_slow_spell_of_the_machine_cancels() -> None:
