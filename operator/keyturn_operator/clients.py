@@ -219,7 +219,7 @@ class ClientReconciler:
         else:
             unusable = usability(state, now)
             if unusable is None:
-                verdict, wait = await context.propagation(key, outcome.revision)
+                verdict, wait = await context.propagation(key, outcome.revision, context.active_kid)
             else:
                 verdict = unusable
         if wait is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from keyturn import reasons
 from keyturn.problems import Problem
@@ -16,6 +16,9 @@ MAX_PROBLEMS = 10
 RECONCILE_FAILED = "ReconcileFailed"
 DRIFT_REPAIRED = "DriftRepaired"
 DELETED = "Deleted"
+
+ANY_KID: Final = "*"
+"""Stands for any signing key, while it is not known yet which one is Active. No key has this kid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +54,24 @@ def of_problems(problems: Sequence[Problem], note: str = "") -> Verdict:
 
 
 def of_propagation(replicas: Sequence[Replica], revision: int, kid: str | None = None) -> Verdict:
-    """Whether all live replicas act on this revision, and (for the signing key) can sign with this kid.
+    """Whether all live replicas act on this revision, and can sign with this kid (`ANY_KID`: with some key).
 
     `replicas` are those that were seen lately; an installation without any serves nothing, so nothing is ready.
     """
     if not replicas:
         return Verdict("Unknown", reasons.NO_REPLICA, "No API replica is running: nothing answers for this object yet.")
-    behind = [
-        one for one in replicas if one.applied_revision < revision or (kid is not None and kid not in one.loaded_kids)
-    ]
+    behind = [one for one in replicas if one.applied_revision < revision or not _can_sign(one, kid)]
     if behind:
         done = len(replicas) - len(behind)
         what = "have applied it" if kid is None else "have applied it and loaded the active key"
         return Verdict("Unknown", reasons.PROPAGATING, f"{done} of {len(replicas)} API replicas {what}.")
     return Verdict("True", reasons.ACCEPTED, "In force on every API replica.")
+
+
+def _can_sign(replica: Replica, kid: str | None) -> bool:
+    if kid is None:
+        return True
+    return bool(replica.loaded_kids) if kid == ANY_KID else kid in replica.loaded_kids
 
 
 def merge_conditions(

@@ -56,6 +56,8 @@ class Context:
     now: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
     waiting_since: dict[Key, tuple[int, float]] = field(default_factory=dict)
+    active_kid: str = conditions.ANY_KID
+    """The signing key that a replica must have loaded before a client can get a token from it."""
 
     async def write_row(self, key: Key, obj: Object, record: Record, before: StoredRecord | None) -> Written | Taken:
         """Puts the row; a repair of drift and a change of grants leave their traces. `before` is the live row as just read."""

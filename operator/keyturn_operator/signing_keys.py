@@ -292,6 +292,7 @@ class SigningKeyReconciler:
             verdict = held
         else:
             active = next((one.kid for one in ring.in_phase(KeyPhase.ACTIVE)), None)
+            context.active_kid = active or conditions.ANY_KID
             verdict, wait = await context.propagation(key, outcome.revision, active)
         # The mount of a new key takes its time: the keys are shown before all replicas have it.
         await context.write_status(

@@ -205,7 +205,7 @@ class Stage:
         await stage.replica()
         return stage
 
-    async def replica(self, applied: int = 1_000_000, kids: tuple[str, ...] = ()) -> None:
+    async def replica(self, applied: int = 1_000_000, kids: tuple[str, ...] = ("k1",)) -> None:
         await self.store.heartbeat(Replica("api-0", applied, kids, self.now))
 
     def ready(self, kind: Kind, name: str) -> tuple[str, str, str]:

@@ -6,6 +6,7 @@ from keyturn import reasons
 from keyturn.problems import Problem
 from keyturn.records import Replica
 from keyturn_operator.conditions import (
+    ANY_KID,
     MAX_MESSAGE,
     Transition,
     Verdict,
@@ -110,6 +111,8 @@ def replica(applied: int, *kids: str) -> Replica:
     ("replicas", "kid", "status", "reason"),
     [
         pytest.param([], None, "Unknown", reasons.NO_REPLICA, id="no replica lives"),
+        pytest.param([replica(5)], ANY_KID, "Unknown", reasons.PROPAGATING, id="the replica has no signing key"),
+        pytest.param([replica(5, "k1")], ANY_KID, "True", reasons.ACCEPTED, id="the replica has some signing key"),
         pytest.param([replica(5), replica(6)], None, "True", reasons.ACCEPTED, id="all have applied it"),
         pytest.param([replica(4), replica(6)], None, "Unknown", reasons.PROPAGATING, id="one is behind"),
         pytest.param(
