@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from keyturn import __version__
 
-from .commands import keygen, token
+from .commands import convert, explain, keygen, test, token
 from .errors import CommandError
 from .output import report_failure
 
@@ -38,8 +38,9 @@ app = typer.Typer(
 )
 
 
-def add(command: Callable[..., None], epilog: str) -> None:
-    app.command(epilog=epilog)(command)
+def add(command: Callable[..., None], epilog: str, *, name: str | None = None) -> None:
+    """`name` is the function's unless given."""
+    app.command(name, epilog=epilog)(command)
 
 
 def print_version(asked: bool) -> None:
@@ -59,6 +60,9 @@ def options(
 
 add(keygen.keygen, keygen.EPILOG)
 add(token.token, token.EPILOG)
+add(test.try_rules, test.EPILOG, name="test")
+add(explain.explain, explain.EPILOG)
+add(convert.convert, convert.EPILOG)
 
 
 @app.command()

@@ -1,0 +1,98 @@
+"""An explanation's JSON as lines for people; where the decision was made does not matter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from .output import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+OUTCOMES: Final[Mapping[str, str]] = {
+    "Allow": "allow",
+    "Forbidden": "deny",
+    "Unauthenticated": "unauthenticated",
+    "UnknownRoute": "unknown",
+}
+_LABELS: Final[Mapping[str, str]] = {
+    "login": "is logged in",
+    "audiences": "its token is for one of",
+    "public": "public",
+    "allOf": "has all of",
+    "anyOf": "has one of",
+    "expression": "expression",
+    "closed": "closed",
+}
+
+
+def lines_of(explanation: Mapping[str, Any]) -> Iterator[str]:
+    """`explanation` is the form of `Explanation.to_body`."""
+    decision = explanation["decision"]
+    yield f"{OUTCOMES[decision['outcome']]} ({decision['reason']})"
+    if decision["rule"] is not None:
+        yield f"  decided by AccessRule {_text(decision['rule'])}, route {_text(decision['route'])}"
+    if decision["description"]:
+        yield f"  {_text(decision['description'])}"
+    if explanation["refused"] is None:
+        readings = explanation["readings"]
+        if len(readings) > 1:
+            yield f"The path can be read in {len(readings)} ways; each must be let through:"
+        for reading in readings:
+            yield from _reading(reading)
+
+
+def lacking(explanation: Mapping[str, Any]) -> str:
+    """What is missing, on one line: of the first route that does not let the request through."""
+    for reading in explanation["readings"]:
+        for route in reading["routes"]:
+            found = [check for check in route["checks"] if not check["held"]]
+            if found:
+                return "; ".join(_shortcoming(check) for check in found)
+    return _text(explanation["decision"]["description"])
+
+
+def _reading(reading: Mapping[str, Any]) -> Iterator[str]:
+    # A decoded slash within a segment is shown as what it is: no separator.
+    path = "/" + "/".join(_text(segment).replace("/", "%2F") for segment in reading["segments"])
+    host = "" if reading["host"] is None else f" on {_text(reading['host'])}"
+    yield f"path {path}{host}"
+    if not reading["routes"]:
+        yield "  no route: denied"
+    for route in reading["routes"]:
+        verdict = "lets it through" if route["passes"] else "denies it"
+        yield f"  AccessRule {_text(route['rule'])}, route {_text(route['route'])}: {verdict}"
+        for check in route["checks"]:
+            yield f"    {_sign(check)} {_LABELS.get(check['kind'], check['kind'])}: {_text(check['text'])}"
+            for term in check.get("terms", ()):
+                yield f"        {_sign(term)} {_text(term['text'])} (column {term['position']})"
+            if missing := check.get("missing"):
+                yield f"        missing: {_missing(missing)}"
+
+
+def _shortcoming(check: Mapping[str, Any]) -> str:
+    if missing := check.get("missing"):
+        return f"missing {_missing(missing)}"
+    match check["kind"]:
+        case "login":
+            return "no token"
+        case "audiences":
+            return f"the token is for none of {_text(check['text'])}"
+        case "expression":
+            return f"false: {_text(check['text'])}"
+        case _:
+            return _text(f"closed: {check['text']}")
+
+
+def _missing(missing: Mapping[str, list[str]]) -> str:
+    ((kind, names),) = missing.items()
+    shown = ", ".join(_text(name) for name in names)
+    return f"one of {shown}" if kind == "anyOf" and len(names) > 1 else shown
+
+
+def _sign(part: Mapping[str, Any]) -> str:
+    return "true " if part["held"] else "false"
+
+
+def _text(text: str) -> str:
+    return printable(text)
