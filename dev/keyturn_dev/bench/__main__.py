@@ -37,7 +37,7 @@ def describe(rows: Sequence[Row], *, ran: str, machine: str, date: str) -> str:
     seconds = f"{min(run.base for run in runs):.3f} to {max(run.base for run in runs):.3f}"
     parts = [
         f"Measured on {date} by `{ran}` on {machine}.",
-        f"base = {base:.3f} ms of CPU ({seconds} over the run); medians of {len(rows[0].runs)} runs.",
+        f"base = {base:.3f} ms of CPU ({seconds} over the run); medians of {_runs(len(rows[0].runs))}.",
     ]
     loudest = max(run.foreign for run in runs)
     if loudest > _QUIET:
@@ -50,6 +50,10 @@ def describe(rows: Sequence[Row], *, ran: str, machine: str, date: str) -> str:
     if against := goals(rows):
         parts.append(against)
     return "\n\n".join(parts)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def measure(options: Options, environ: Mapping[str, str], progress: Progress) -> str:
