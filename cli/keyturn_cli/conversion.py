@@ -7,9 +7,11 @@ Where the configuration leaves something open, the stricter meaning is taken and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import unquote
 
 from keyturn.expressions import ExpressionError, compile_expression
 from keyturn.rules import syntax
@@ -34,6 +36,9 @@ AUTHORIZATION: Final = "authorization"
 BACKOFFICE: Final = "backofficeAuthorization"
 CLOSED: Final[Mapping[str, Any]] = {"expression": "false"}
 _KNOWN: Final = (AUTHORIZATION, BACKOFFICE)
+
+# What is decoded once may still separate, or be decoded again.
+_SEVERAL: Final = re.compile(r"[/\\%]")
 
 # A path's segments, parameters without their names.
 _Place = tuple[str, ...]
@@ -300,16 +305,20 @@ def _falls_back(place: _Place, other: _Place) -> bool:
 
 
 def _may_cover(place: _Place, path: str) -> bool:
-    """Whether a place may cover requests of a path that can't be written, as far as its beginning can be told."""
+    """Whether a place may cover requests of a path that can't be written, as far as it can be told what the path means."""
     parts = [part for part in path.partition("?")[0].partition("#")[0].split("/") if part]
+    if any(unquote(part) in (".", "..") for part in parts):
+        return True
     for index, segment in enumerate(place):
         if index == len(parts):
             return False
         own = parts[index]
-        if syntax.WILDCARD in own or syntax.path_error(f"/{own}") is not None:
+        decoded = unquote(own)
+        if syntax.WILDCARD in own or _SEVERAL.search(decoded):
             # Perhaps several segments, perhaps none.
             return True
-        if segment not in (own, syntax.PARAMETER, syntax.WILDCARD) and not own.startswith(syntax.PARAMETER):
+        meanings = (own, decoded, decoded.partition(";")[0], syntax.PARAMETER, syntax.WILDCARD)
+        if segment not in meanings and not own.startswith(syntax.PARAMETER):
             return False
     return True
 
