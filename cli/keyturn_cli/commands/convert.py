@@ -104,7 +104,7 @@ def convert(
         typer.echo(manifests, nl=False)
     else:
         write_all([NewFile(output, manifests.encode())], overwrite=True)
-        say(f"Wrote {len(conversion.routes)} routes in {len(parts)} AccessRules to {output}.")
+        say(f"Wrote {len(conversion.routes)} route(s) in {len(parts)} AccessRule(s) to {output}.")
     if not conversion.complete:
         raise typer.Exit(Exit.REFUSED)
 

@@ -157,11 +157,15 @@ def print_table(rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def summary(loaded: RuleSet, cases: int, failures: int) -> str:
-    text = f"{loaded.count} rules"
+    text = counted(loaded.count, "rule")
     if cases:
-        text += f", {cases} cases, {failures} not as expected" if failures else f", {cases} cases, all as expected"
+        text += f", {counted(cases, 'case')}, {f'{failures} not' if failures else 'all'} as expected"
     if loaded.invalid:
         text += f"; {len({invalid.rule for invalid in loaded.invalid})} invalid"
     if loaded.conflicts:
         text += f"; {len(loaded.conflicts)} conflicting"
     return text
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
