@@ -58,9 +58,7 @@ def commands(document: Path) -> list[str]:
         if block.language in ("sh", "bash", "console") and not RUN_BY.fullmatch(block.mark):
             lines += block.text.splitlines()
     inline = [
-        code
-        for code in _INLINE.findall(_INDENTED.sub("", prose))
-        if re.match(r"([A-Z_]+=\S+ )*(make|keyturn) ", code)
+        code for code in _INLINE.findall(_INDENTED.sub("", prose)) if re.match(r"([A-Z_]+=\S+ )*(make|keyturn) ", code)
     ]
     stripped = (re.sub(r"\s+#.*$", "", line).strip() for line in [*lines, *inline])
     return [line for line in stripped if line]
