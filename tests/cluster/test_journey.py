@@ -194,7 +194,7 @@ def test_live_tokens_are_refused_everywhere_within_a_second_when(
 
 
 def test_a_suspended_client_gets_no_token_and_resuming_it_needs_no_new_one(world: World) -> None:
-    client = world.client("paused").apply()
+    client = world.client("suspended-awhile").apply()
     token = client.token()
     client.patch(suspended=True)
     client.wait("False", "Suspended")

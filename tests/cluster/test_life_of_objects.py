@@ -9,6 +9,7 @@ import httpx2
 import jwt
 import pytest
 
+from keyturn_dev import process
 from keyturn_dev.waiting import wait_until
 from tests.cluster.clients import PROMISE_SECONDS, Client, World, needs, route
 from tests.manifests import Manifest, manifest
@@ -206,3 +207,28 @@ def test_whoever_waits_for_a_client_id_has_it_once_its_owner_is_deleted(world: W
         "the former owner's permission to be gone",
         seconds=5,
     )
+
+
+def test_many_clients_at_once_while_their_secrets_are_edited_lose_no_edit(world: World) -> None:
+    with_keys = [world.client(f"crowd-{number}") for number in range(100)]
+    with_secrets = [f"crowd-basic-{number}" for number in range(4)]
+    (before,) = [one for one in world.installation.records() if one.name == "operator-0"]
+    world.apply(
+        *(one.manifest() for one in with_keys),
+        *(basic_client(name, f"{name}-s") for name in with_secrets),
+        *(secret(f"{name}-s", client_secret="edit-0") for name in with_secrets),
+    )
+    for edit in range(1, 4):
+        for name in with_secrets:
+            world.objects.patch("secrets", f"{name}-s", {"stringData": {"client_secret": f"edit-{edit}"}})
+    names = [*(one.name for one in with_keys), *with_secrets]
+    world.objects.wait_all_ready("clientcredentials", names, seconds=60)
+    for name in with_secrets:
+        wait_until(lambda name=name: grants(world, name, "edit-3") == [200, 200], "the last edit", seconds=EDIT_SECONDS)  # type: ignore[misc]
+        assert grants(world, name, "edit-2") == [401, 401]
+    assert all(one.request(number % 2).status_code == 200 for number, one in enumerate(with_keys[::10]))
+    (after,) = [one for one in world.installation.records() if one.name == "operator-0"]
+    assert after == before
+    assert process.is_alive(after)
+    for one in with_keys:
+        world.objects.delete("clientcredentials", one.name)
