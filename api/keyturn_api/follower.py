@@ -39,6 +39,11 @@ class Follower:
         self._owed: list[Revocation] = []
         self.synchronized_at: float | None = None
         self.on_change: Callable[[], None] = lambda: None
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Someone has met a change that the store has not told of: look at once."""
+        self._woken.set()
 
     async def run(self) -> None:
         """Follows the store, forever. Raises SchemaTooNew."""
@@ -53,12 +58,24 @@ class Follower:
                 pause = _FIRST_PAUSE
                 if hinted and not changed:
                     await asyncio.sleep(_QUIET)
-                hinted = await self._store.wait(_LONGEST_WAIT)
+                hinted = await self._wait()
             except StoreUnavailable as error:
                 self._metrics.store_failures.labels("changes").inc()
                 _log.warning("store_unavailable", cause=str(error), retry_in=round(pause, 1))
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
                 pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _wait(self) -> bool:
+        changed = asyncio.ensure_future(self._store.wait(_LONGEST_WAIT))
+        woken = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait((changed, woken), return_when=asyncio.FIRST_COMPLETED)
+            return woken.done() or changed.result()
+        finally:
+            self._woken.clear()
+            changed.cancel()
+            woken.cancel()
+            await asyncio.gather(changed, woken, return_exceptions=True)
 
     async def step(self) -> bool:
         """Reads and applies what has changed since the last time; whether there was anything."""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from keyturn.clients.state import ClientState
 from keyturn.snapshot import Snapshot
 from keyturn.store.batching import BatchedReplayGuard
-from keyturn.store.interface import StoreUnavailable
+from keyturn.store.interface import StoreReplaced, StoreUnavailable
 from keyturn.tokens import refusal
 from keyturn.tokens.assertion import AssertionPolicy, VerifiedAssertion, check_client, verify_assertion
 from keyturn.tokens.claims import INVALID_TARGET, Grant, encode_access_claims, grant, lifetime
@@ -115,6 +115,7 @@ class TokenEndpoint:
         self._activity = activity
         self._metrics = metrics
         self._clock = clock
+        self.on_store_replaced: Callable[[], None] = lambda: None
         audiences = {settings.issuer}
         if settings.token_endpoint_as_audience:
             audiences.add(settings.token_endpoint)
@@ -163,7 +164,9 @@ class TokenEndpoint:
     # Validate
 
     async def _validate(self, request: TokenRequest) -> tuple[ProvenClient, Grant]:
-        if not self._snapshot.loaded:
+        # Of the state that the assertion is judged by: nothing is awaited before its jti waits for exactly this store.
+        position = self._snapshot.position
+        if position is None:
             raise unavailable("the service has not loaded its clients yet", reason="not_loaded")
         if self._signing_keys.signer() is None:
             raise unavailable("no signing key is ready", reason="no_signing_key", retry_after=5)
@@ -175,7 +178,7 @@ class TokenEndpoint:
         granted = self._grant(client, request)
         generation = self._snapshot.generation
         # Last of all, so that a request that fails otherwise can be sent again as it is.
-        await self._consume(verified)
+        await self._consume(verified, position.store_id)
         if generation != self._snapshot.generation:
             client = self._look_again(client)
             granted = self._grant(client, request)
@@ -194,9 +197,16 @@ class TokenEndpoint:
         except TokenRefused as refused:
             raise invalid_client(refused.description, reason=refused.reason, cause=refused.cause) from None
 
-    async def _consume(self, verified: VerifiedAssertion) -> None:
+    async def _consume(self, verified: VerifiedAssertion, store_id: str) -> None:
         try:
-            fresh = await self._guard.use(verified.used)
+            fresh = await self._guard.use(verified.used, store_id=store_id)
+        except StoreReplaced as error:
+            # The new store knows no jti of the lost one; only with its birth loaded can older assertions be told.
+            self._metrics.store_failures.labels("jti").inc()
+            self.on_store_replaced()
+            raise unavailable(
+                "the store was replaced and is not loaded yet", reason="store_replaced", cause=str(error)
+            ) from None
         except StoreUnavailable as error:
             self._metrics.store_failures.labels("jti").inc()
             raise unavailable(

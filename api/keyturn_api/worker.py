@@ -88,6 +88,8 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         clock_skew=settings.clock_skew_seconds,
         capacity=settings.token_cache,
     )
+    token = TokenEndpoint(settings, snapshot, signing_keys, guard, verifier, limiter, activity, metrics)
+    token.on_store_replaced = follower.wake
     profile: profiles.Profile = profiles.original_request
     if settings.gateway_profile == "envoy":
         profile = profiles.envoy(settings.service_prefix.encode(), context_headers=settings.context_headers)
@@ -103,7 +105,7 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         ),
         tokeninfo=TokenInfo(snapshot, tokens, metrics),
         jwks=Jwks(snapshot, metrics),
-        token=TokenEndpoint(settings, snapshot, signing_keys, guard, verifier, limiter, activity, metrics),
+        token=token,
         other=build_framework(settings, snapshot, readiness),
         metrics=metrics,
     )

@@ -212,6 +212,44 @@ async def test_with_the_store_away_decisions_go_on_and_assertions_get_503(
         await soon(back, within=10)
 
 
+async def test_an_assertion_used_before_the_store_was_replaced_is_never_accepted_again(
+    installation: Installation, tmp_path: Path
+) -> None:
+    process = await installation.start(workers="2").ready()
+    used = [form(assertion(APP, "team.app")) for _ in range(20)]
+    async with client(process) as http:
+        answers = await asyncio.gather(*(http.post("/oauth/token", data=fields) for fields in used))
+        assert {answer.status_code for answer in answers} == {200}
+        # A store that holds all but the used jtis and the revocations, as the operator rebuilds it; it is put in place
+        # while the replica does not look.
+        await installation.store.close()
+        (tmp_path / "new").mkdir()
+        rebuilt = Installation(tmp_path / "new")
+        await rebuilt.store.open()
+        await rebuilt.put(Kind.SIGNING_KEY, "keyturn", installation.ring.state().to_body())
+        await rebuilt.add_key_client("team.app", APP)
+        await rebuilt.store.close()
+        for file in tmp_path.glob("keyturn.sqlite*"):
+            file.unlink()
+        (tmp_path / "new" / "keyturn.sqlite").rename(tmp_path / "keyturn.sqlite")
+        # At once: before anyone noticed; and again and again, until long after all have.
+        statuses: set[int] = set()
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            answers = await asyncio.gather(*(http.post("/oauth/token", data=fields) for fields in used))
+            statuses |= {answer.status_code for answer in answers}
+            refused = [answer for answer in answers if answer.status_code == 503]
+            assert all(answer.json()["error"] == "temporarily_unavailable" for answer in refused)
+            assert all(answer.headers["retry-after"] == "1" for answer in refused)
+        assert statuses == {503, 401}
+
+        async def goes_on() -> bool:
+            return (await http.post("/oauth/token", data=form(assertion(APP, "team.app")))).status_code == 200
+
+        await soon(goes_on, within=3)
+    assert "store_replaced" in process.output()
+
+
 async def test_after_ten_wrong_secrets_an_address_waits(installation: Installation) -> None:
     process = await installation.start().ready()
     async with client(process) as http:

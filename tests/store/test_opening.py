@@ -172,7 +172,7 @@ async def test_any_name_of_a_file_can_be_given_percent_encoded(tmp_path: Path, n
     from urllib.parse import quote
 
     store = open_store(f"sqlite://{quote(str(tmp_path / name))}")
-    assert await store.consume([]) == []
+    assert await store.consume([], store_id="") == []
     await store.open()
     assert (tmp_path / name).is_file()
     await store.close()

@@ -14,7 +14,7 @@ from keyturn.store.factory import open_store
 from keyturn.store.interface import Store, StoreUnavailable, Written
 
 from .proxy import Proxy
-from .samples import NOW, client
+from .samples import NOW, client, consume
 
 CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "open": lambda s: s.open(),
@@ -32,7 +32,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "forget_replica": lambda s: s.forget_replica("r"),
     "replicas": lambda s: s.replicas(seen_since=0),
     "changes": lambda s: s.changes(None),
-    "consume": lambda s: s.consume([UsedJti(b"k", NOW)]),
+    "consume": lambda s: consume(s, [UsedJti(b"k", NOW)]),
     "revoke": lambda s: s.revoke([Revocation("h", NOW)]),
     "record_activity": lambda s: s.record_activity([Activity("c", "k", NOW)]),
 }
@@ -48,7 +48,7 @@ async def proxy(postgres_url: str) -> AsyncIterator[Proxy]:
 async def proxied(proxy: Proxy) -> AsyncIterator[Store]:
     store = open_store(proxy.url, statement_timeout=0.5)
     await store.put(client("a"), epoch=0)
-    await store.consume([UsedJti(b"before", NOW)])
+    await consume(store, [UsedJti(b"before", NOW)])
     yield store
     await store.close()
 
@@ -76,7 +76,7 @@ async def test_every_call_says_that_the_server_is_gone_and_succeeds_when_it_is_b
     await proxy.restore()
     for call in CALLS.values():
         await succeeds(call, proxied)
-    assert await proxied.consume([UsedJti(b"before", NOW), UsedJti(b"k", NOW)]) == [False, False]
+    assert await consume(proxied, [UsedJti(b"before", NOW), UsedJti(b"k", NOW)]) == [False, False]
 
 
 @pytest.mark.parametrize("name", ["ping", "put", "consume", "changes"])
@@ -106,7 +106,7 @@ async def test_a_restart_of_the_server_between_two_calls_is_not_noticed(proxy: P
     await proxy.cut()
     await proxy.restore()
     assert await proxied.put(client("b"), epoch=0) == Written(2, changed=True)
-    assert await proxied.consume([UsedJti(b"before", NOW), UsedJti(b"after", NOW)]) == [False, True]
+    assert await consume(proxied, [UsedJti(b"before", NOW), UsedJti(b"after", NOW)]) == [False, True]
 
 
 async def test_a_writer_that_freezes_lets_others_go_on(postgres_url: str) -> None:
@@ -142,7 +142,7 @@ async def test_a_writer_that_freezes_lets_others_go_on(postgres_url: str) -> Non
 async def test_more_requests_than_connections_wait_for_their_turn(postgres_url: str) -> None:
     store = open_store(postgres_url, pool_size=2)
     await asyncio.gather(*(store.put(client(f"c{i}"), epoch=0) for i in range(20)))
-    await asyncio.gather(*(store.consume([UsedJti(b"%d" % i, NOW)]) for i in range(50)))
+    await asyncio.gather(*(consume(store, [UsedJti(b"%d" % i, NOW)]) for i in range(50)))
     assert len(await store.live()) == 20
     connection = await asyncpg.connect(postgres_url)
     open_now = await connection.fetchval(

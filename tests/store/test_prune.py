@@ -10,15 +10,15 @@ from keyturn.store import retention
 from keyturn.store.interface import Store
 
 from .conftest import Backend
-from .samples import DAY, client
+from .samples import DAY, client, consume
 
 
 async def test_expired_jtis_and_revocations_are_forgotten(store: Store) -> None:
     now = time.time()
-    await store.consume([UsedJti(b"old", now - 1), UsedJti(b"young", now + 60)])
+    await consume(store, [UsedJti(b"old", now - 1), UsedJti(b"young", now + 60)])
     await store.revoke([Revocation("old", now - 1), Revocation("young", now + 60)])
     assert await store.prune(now=now, epoch=0) == 2
-    assert await store.consume([UsedJti(b"old", now), UsedJti(b"young", now)]) == [True, False]
+    assert await consume(store, [UsedJti(b"old", now), UsedJti(b"young", now)]) == [True, False]
     assert [r.token_hash for r in (await store.changes(None)).revocations] == ["young"]
 
 
@@ -89,13 +89,13 @@ async def test_forgetting_goes_in_bounded_steps_and_holds_up_no_request(
     monkeypatch.setattr(retention, "PRUNE_STEP", 10)
     store, other = durable.connect(), durable.connect()
     now = time.time()
-    await store.consume([UsedJti(i.to_bytes(4), now - 1) for i in range(95)])
+    await consume(store, [UsedJti(i.to_bytes(4), now - 1) for i in range(95)])
     pruning = asyncio.create_task(store.prune(now=now, epoch=0))
     slowest = 0.0
     turn = 0
     while not pruning.done():
         began = time.monotonic()
-        assert await other.consume([UsedJti(b"new%d" % turn, now + 60)]) == [True]
+        assert await consume(other, [UsedJti(b"new%d" % turn, now + 60)]) == [True]
         slowest = max(slowest, time.monotonic() - began)
         turn += 1
     assert await pruning == 95

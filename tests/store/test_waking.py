@@ -12,7 +12,7 @@ from keyturn.store.interface import Store
 
 from .conftest import Backend
 from .proxy import Proxy
-from .samples import NOW, client
+from .samples import NOW, client, consume
 
 
 async def quiet(reader: Store) -> None:
@@ -72,7 +72,7 @@ async def test_what_takes_no_revision_wakes_nobody(postgres_url: str) -> None:
     await quiet(reader)
     await writer.put(client("a"), epoch=0)
     await writer.put(client("younger", client_id="shop.a", created_at=NOW + 1), epoch=0)
-    await writer.consume([UsedJti(b"k", NOW)])
+    await consume(writer, [UsedJti(b"k", NOW)])
     await writer.heartbeat(Replica("r", 1, (), NOW))
     await writer.record_activity([Activity("c", "k", NOW)])
     assert not await reader.wait(0.3)
@@ -123,7 +123,7 @@ async def test_behind_a_pooler_a_reader_listens_at_an_address_of_its_own(postgre
 @pytest.mark.parametrize("waited", [True, False], ids=["after waiting", "without waiting"])
 async def test_a_store_that_is_closed_leaves_no_connection(postgres_url: str, waited: bool) -> None:
     store = open_store(postgres_url)
-    await store.consume([UsedJti(b"k", NOW)])
+    await consume(store, [UsedJti(b"k", NOW)])
     if waited:
         await store.wait(0.2)
     await store.close()

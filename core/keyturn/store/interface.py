@@ -7,9 +7,11 @@ a higher one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from keyturn.records import Activity, Kind, Record, Replica, Revocation, StoredRecord, UsedJti
+
+REPLACED: Final = "the database is another store than the one that this process has read"
 
 
 class StoreError(Exception):
@@ -18,6 +20,10 @@ class StoreError(Exception):
 
 class StoreUnavailable(StoreError):
     """The database cannot be reached, or did not answer in time."""
+
+
+class StoreReplaced(StoreUnavailable):
+    """The database is another store than the caller's state was read from. Nothing was recorded; `changes` tells what it holds."""
 
 
 class Fenced(StoreError):
@@ -138,8 +144,12 @@ class ChangeFeed(Protocol):
 class ReplayGuard(Protocol):
     """Single use of assertions, across all replicas."""
 
-    async def consume(self, jtis: Sequence[UsedJti]) -> list[bool]:
-        """Records them durably, all or none; for each whether it was new. Of two equal ones in a batch the first is."""
+    async def consume(self, jtis: Sequence[UsedJti], *, store_id: str) -> list[bool]:
+        """Records them durably, all or none; for each whether it was new. Of two equal ones in a batch the first is.
+
+        `store_id`: the store by whose state the assertions were judged (`Position.store_id`). Another one may have lost
+        what was used before: raises StoreReplaced then, decided in the transaction that would have recorded them.
+        """
 
 
 class RevocationLog(Protocol):

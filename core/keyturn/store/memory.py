@@ -11,7 +11,7 @@ from typing import TypeVar
 from keyturn.records import Activity, Kind, Record, Replica, Revocation, StoredRecord, UsedJti
 from keyturn.store import retention
 from keyturn.store.encoding import EMPTY, decode_body, encode_body
-from keyturn.store.interface import Changes, Fenced, Position, StoreUnavailable, Taken, Written
+from keyturn.store.interface import REPLACED, Changes, Fenced, Position, StoreReplaced, StoreUnavailable, Taken, Written
 from keyturn.store.placement import place
 
 K = TypeVar("K")
@@ -183,8 +183,10 @@ class MemoryStore:
         self._changed.clear()
         return changed
 
-    async def consume(self, jtis: Sequence[UsedJti]) -> list[bool]:
+    async def consume(self, jtis: Sequence[UsedJti], *, store_id: str) -> list[bool]:
         self._check()
+        if jtis and store_id != self._store_id:
+            raise StoreReplaced(REPLACED)
         fresh = []
         for jti in jtis:
             fresh.append(jti.key not in self._jtis)

@@ -18,9 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from keyturn.records import UsedJti
 from keyturn.store.finishing import finished
-from keyturn.store.interface import StoreUnavailable
+from keyturn.store.interface import REPLACED, StoreReplaced, StoreUnavailable
 from keyturn.store.listener import CHANNEL, ChangeListener, Connection
-from keyturn.store.sql import SqlStore, Upsert
+from keyturn.store.sql import SqlStore, Upsert, identified
 
 POLL_SECONDS = 0.25
 POLL_SECONDS_LISTENING = 5.0
@@ -28,10 +28,14 @@ _CONNECT_SECONDS = 5.0
 _CONSUME_CONNECTIONS = 2
 _SCHEMA_LOCK = 0x6B65797475726E  # "keyturn"
 
+# One statement sees one state: whose store it is and what is inserted cannot come apart.
 _CONSUME = """
-INSERT INTO keyturn_used_jtis (key, forget_at)
-SELECT * FROM unnest($1::bytea[], $2::float8[])
-ON CONFLICT DO NOTHING RETURNING key
+WITH identity AS MATERIALIZED (SELECT store_id FROM keyturn_meta), inserted AS (
+    INSERT INTO keyturn_used_jtis (key, forget_at)
+    SELECT * FROM unnest($1::bytea[], $2::float8[]) WHERE (SELECT store_id FROM identity) = $3
+    ON CONFLICT DO NOTHING RETURNING key
+)
+SELECT (SELECT store_id FROM identity), ARRAY(SELECT key FROM inserted)
 """
 
 
@@ -100,7 +104,7 @@ class PostgresStore(SqlStore):
         await super().close()
 
     @finished
-    async def consume(self, jtis: Sequence[UsedJti]) -> list[bool]:
+    async def consume(self, jtis: Sequence[UsedJti], *, store_id: str) -> list[bool]:
         if not jtis:
             return []
         wanted: dict[bytes, float] = {}
@@ -111,8 +115,10 @@ class PostgresStore(SqlStore):
         async with self._guarded("consume"):
             await self._ensure_current()
             async with asyncio.timeout(self._time_limit):
-                rows = await self._insert(keys, [wanted[key] for key in keys])
-        fresh = {row[0] for row in rows}
+                found, inserted = identified(await self._insert(keys, [wanted[key] for key in keys], store_id))
+            if identified(found) != store_id:
+                raise StoreReplaced(REPLACED)
+        fresh = set(inserted)
         answers = []
         for jti in jtis:
             answers.append(jti.key in fresh)
@@ -131,7 +137,7 @@ class PostgresStore(SqlStore):
         self._listener.changed.clear()
         return changed
 
-    async def _insert(self, keys: list[bytes], times: list[float]) -> list[asyncpg.Record]:
+    async def _insert(self, keys: list[bytes], times: list[float], store_id: str) -> asyncpg.Record | None:
         pool = self._pool
         if pool is None:
             pool = self._pool = asyncpg.create_pool(
@@ -140,10 +146,10 @@ class PostgresStore(SqlStore):
         await pool  # connects nothing yet; returns at once when it was done before
         async with pool.acquire() as connection:
             if self._prepared:
-                return await connection.fetch(_CONSUME, keys, times)
+                return await connection.fetchrow(_CONSUME, keys, times, store_id)
             # A pooler may give each statement another server connection, unless a transaction holds it.
             async with connection.transaction():
-                return await connection.fetch(_CONSUME, keys, times)
+                return await connection.fetchrow(_CONSUME, keys, times, store_id)
 
     async def _connect(self, *_: Any, **__: Any) -> Connection:
         return await self._dial(self._url)

@@ -80,7 +80,7 @@ class SqlStore(ABC):
         """What a writing transaction sets first."""
 
     @abstractmethod
-    async def consume(self, jtis: Sequence[UsedJti]) -> list[bool]: ...
+    async def consume(self, jtis: Sequence[UsedJti], *, store_id: str) -> list[bool]: ...
 
     @abstractmethod
     async def wait(self, seconds: float) -> bool: ...
@@ -105,7 +105,7 @@ class SqlStore(ABC):
         async with self._writing("next_epoch") as connection:
             statement = update(schema.meta).values(epoch=schema.meta.c.epoch + 1, holder=holder)
             epoch = await connection.scalar(statement.returning(schema.meta.c.epoch))
-            return int(_identified(epoch))
+            return int(identified(epoch))
 
     @finished
     async def put(self, record: Record, *, epoch: int) -> Written | Taken:
@@ -193,7 +193,7 @@ class SqlStore(ABC):
             await self._check_epoch(connection, epoch)
             old = select(func.max(schema.tags.c.revision)).where(schema.tags.c.at < time)
             floor = int(await connection.scalar(old) or 0)
-            return floor, int(_identified(await connection.scalar(select(schema.meta.c.revision))))
+            return floor, int(identified(await connection.scalar(select(schema.meta.c.revision))))
 
     async def _forget(self, condition: ColumnElement[bool], order: Column[Any], epoch: int) -> int:
         table = order.table
@@ -259,11 +259,11 @@ class SqlStore(ABC):
     @finished
     async def changes(self, after: Position | None) -> Changes:
         async with self._reading("changes") as connection:
-            meta = _identified((await connection.execute(select(schema.meta))).one_or_none())
+            meta = identified((await connection.execute(select(schema.meta))).one_or_none())
             wanted = {meta.revision} if after is None else {meta.revision, after.revision}
             found = await connection.execute(select(schema.tags).where(schema.tags.c.revision.in_(sorted(wanted))))
             known_tags = {row.revision: row.tag for row in found}
-            position = Position(meta.revision, _identified(known_tags.get(meta.revision)), meta.store_id)
+            position = Position(meta.revision, identified(known_tags.get(meta.revision)), meta.store_id)
             if after == position:
                 return Changes(position, meta.born_at, (), (), reset=False)
             since = -1
@@ -337,7 +337,7 @@ class SqlStore(ABC):
         return int(revision)
 
     async def _check_epoch(self, connection: AsyncConnection, epoch: int | None) -> None:
-        seen = int(_identified(await connection.scalar(select(schema.meta.c.epoch))))
+        seen = int(identified(await connection.scalar(select(schema.meta.c.epoch))))
         if epoch is not None and epoch < seen:
             raise Fenced(f"epoch {epoch} was followed by {seen}")
 
@@ -461,7 +461,7 @@ def _same(row: Row[Any], record: Record, body: str) -> bool:
     )
 
 
-def _identified(value: T | None) -> T:
+def identified(value: T | None) -> T:
     """The value, unless it is lacking because someone emptied the tables."""
     if value is None:
         raise StoreUnavailable("the database has lost its identity")

@@ -22,7 +22,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from keyturn.records import UsedJti
 from keyturn.store.finishing import finished
-from keyturn.store.sql import SqlStore, Upsert
+from keyturn.store.interface import REPLACED, StoreReplaced
+from keyturn.store.sql import SqlStore, Upsert, identified
 
 BUSY_SECONDS = 5.0
 POLL_SECONDS = 0.1
@@ -69,12 +70,12 @@ class SqliteStore(SqlStore):
         await self._watcher.close()
 
     @finished
-    async def consume(self, jtis: Sequence[UsedJti]) -> list[bool]:
+    async def consume(self, jtis: Sequence[UsedJti], *, store_id: str) -> list[bool]:
         if not jtis:
             return []
         async with self._guarded("consume"):
             await self._ensure_current()
-            return await self._writer.run(lambda connection: _consume(connection, jtis))
+            return await self._writer.run(lambda connection: _consume(connection, jtis, store_id))
 
     async def wait(self, seconds: float) -> bool:
         end = time.monotonic() + min(seconds, _RECHECK_SECONDS)
@@ -156,9 +157,12 @@ class _Worker:
             self._connection = None
 
 
-def _consume(connection: sqlite3.Connection, jtis: Sequence[UsedJti]) -> list[bool]:
+def _consume(connection: sqlite3.Connection, jtis: Sequence[UsedJti], store_id: str) -> list[bool]:
     connection.execute("BEGIN IMMEDIATE")
     try:
+        (found,) = identified(connection.execute("SELECT store_id FROM keyturn_meta").fetchone())
+        if found != store_id:
+            raise StoreReplaced(REPLACED)
         insert = "INSERT OR IGNORE INTO keyturn_used_jtis (key, forget_at) VALUES (?, ?)"
         fresh = [connection.execute(insert, (jti.key, jti.forget_at)).rowcount == 1 for jti in jtis]
         connection.execute("COMMIT")

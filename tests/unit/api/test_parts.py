@@ -259,6 +259,25 @@ async def test_the_follower_keeps_trying_while_the_store_is_away() -> None:
     running.cancel()
 
 
+async def test_the_follower_that_is_woken_looks_without_a_word_from_the_store() -> None:
+    store = MemoryStore()
+    snapshot = Snapshot("keyturn")
+    follower = Follower(store, snapshot, metrics())
+    read = asyncio.Event()
+    follower.on_change = read.set
+    running = asyncio.create_task(follower.run())
+    async with asyncio.timeout(3):
+        await read.wait()
+        await asyncio.sleep(0.3)  # it waits for the store now
+        read.clear()
+        store._erase()
+        follower.wake()
+        await read.wait()
+    assert snapshot.position == (await store.changes(None)).position
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_heartbeat_tells_revision_and_keys_once_for_each_change() -> None:
     store = MemoryStore()
     world = World()

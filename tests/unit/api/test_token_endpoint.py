@@ -34,6 +34,7 @@ class Endpoint:
     def __init__(self, world: World | None = None, *, ring: KeyRing = RING, limit: int = 10, **values: Any) -> None:
         self.world = world or World()
         self.store = MemoryStore()
+        self.store._store_id = self.world.store_id
         self.activity = ActivityRecorder(self.store)
         self.clock = [NOW]
         chosen = settings(bcrypt_cost=4, **values)
@@ -105,6 +106,19 @@ async def test_with_the_store_down_it_is_503_and_the_assertion_counts_once_it_is
     assert (await endpoint.assert_with()).status == 401
 
 
+async def test_with_another_store_in_its_place_it_is_503_and_someone_is_told() -> None:
+    endpoint = Endpoint()
+    told: list[bool] = []
+    endpoint.endpoint.on_store_replaced = lambda: told.append(True)
+    assert (await endpoint.assert_with()).status == 200
+    endpoint.store.lose_everything()
+    for _ in range(2):
+        answer = await endpoint.assert_with()
+        assert (answer.status, content(answer)["error"]) == (503, "temporarily_unavailable")
+        assert fields(answer)["retry-after"] == "1"
+    assert len(told) == 2
+
+
 async def test_nothing_that_fails_otherwise_consumes_the_jti() -> None:
     endpoint = Endpoint()
     for form in ({"scope": "no"}, {"audience": "no"}, {"client_id": "no"}):
@@ -116,9 +130,9 @@ async def test_a_client_that_is_stopped_while_its_jti_is_written_gets_nothing() 
     endpoint = Endpoint()
     consume = endpoint.store.consume
 
-    async def stopping(jtis: Any) -> list[bool]:
+    async def stopping(jtis: Any, *, store_id: str) -> list[bool]:
         endpoint.world.change_client(suspended=True)
-        return await consume(jtis)
+        return await consume(jtis, store_id=store_id)
 
     endpoint.store.consume = stopping  # type: ignore[method-assign]
     assert (await endpoint.assert_with()).status == 401

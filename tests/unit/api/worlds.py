@@ -47,6 +47,7 @@ class World:
 
     def __init__(self, *, loaded: bool = True) -> None:
         self.snapshot = Snapshot("keyturn")
+        self.store_id = "store"
         self._revision = 0
         if loaded:
             self.change(
@@ -65,7 +66,7 @@ class World:
             )
             for kind, uid, body in records
         )
-        position = Position(self._revision, str(self._revision), "store")
+        position = Position(self._revision, str(self._revision), self.store_id)
         changes = Changes(position, NOW - 100_000, rows, (), reset=self._revision == 1)
         self.snapshot.apply(self.snapshot.prepare(changes), now=NOW)
 
