@@ -25,6 +25,7 @@ BACKOFFICE_MISSING: Final = "BackofficeMissing"
 METHOD_NOT_COVERED: Final = "MethodNotCovered"
 SAME_PATH: Final = "SamePath"
 TRAILING_SLASH: Final = "TrailingSlash"
+WILDCARD: Final = "Wildcard"
 PUBLIC_WITH_EXPRESSION: Final = "PublicWithExpression"
 INVALID_PATH: Final = "InvalidPath"
 INVALID_METHOD: Final = "InvalidMethod"
@@ -147,6 +148,13 @@ class _Converter:
             self._differ(INVALID_METHOD, message, path, method, lost=True)
         if path != "/" and path.endswith("/"):
             self._differ(TRAILING_SLASH, f"a trailing slash means nothing here: {path[:-1]} is covered too", path)
+
+        if path.endswith(f"/{syntax.WILDCARD}"):
+            above = path.removesuffix(f"/{syntax.WILDCARD}") or "/"
+            message = (
+                f"it covers what is below {_shown(above)}, not {_shown(above)} itself: name that too if it is meant"
+            )
+            self._differ(WILDCARD, message, path)
 
     def finish(self) -> Conversion:
         places = self._places()

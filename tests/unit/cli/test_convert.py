@@ -170,7 +170,8 @@ def is_reported(configuration: Configuration, converted: Conversion, method: str
         own = [part[:1] if part.startswith(":") else part for part in reference_segments(difference.path)]
         return bool(difference.path) and own == shape and difference.method in ("", "ALL", method)
 
-    return any(here(difference) for difference in converted.differences if difference.kind != conversion.TRAILING_SLASH)
+    notes = (conversion.TRAILING_SLASH, conversion.WILDCARD)
+    return any(here(difference) for difference in converted.differences if difference.kind not in notes)
 
 
 @settings(max_examples=400, deadline=None)
@@ -334,6 +335,14 @@ def test_a_trailing_slash_is_reported() -> None:
     converted = convert({"/a/": {"ALL": PUBLIC}})
     assert kinds(converted) == [conversion.TRAILING_SLASH]
     assert decided(converted, "GET", "/a", None) == Outcome.ALLOW
+
+
+def test_a_wildcard_is_reported_with_the_path_that_it_does_not_cover() -> None:
+    converted = convert({"/a/*": {"ALL": PUBLIC}})
+    (difference,) = [difference for difference in converted.differences if difference.kind == conversion.WILDCARD]
+    assert "not /a itself" in difference.message
+    assert decided(converted, "GET", "/a/b/c", None) == Outcome.ALLOW
+    assert decided(converted, "GET", "/a", None) == Outcome.UNKNOWN_ROUTE
 
 
 def test_unknown_routes_are_reported_as_different_whatever_the_configuration() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +315,15 @@ def test_an_explanation_tells_rule_route_parts_and_the_missing_permission(rules:
         '        true  clientType != "bot" (column 32)',
         "        missing: orders:write",
     ]
+
+
+def test_the_documentation_shows_what_is_printed() -> None:
+    project = Path(__file__).parents[3]
+    document = (project / "docs" / "access-rules.md").read_text()
+    shown = re.search(r"```sh\nkeyturn (explain [^\n]*)\n```\n\n```text\n(.*?)```", document, re.DOTALL)
+    assert shown is not None
+    arguments = shlex.split(shown[1].replace("examples/", f"{project}/examples"))
+    assert keyturn(*arguments).stdout == shown[2]
 
 
 def test_an_explanation_goes_through_every_reading_of_the_path(rules: Path) -> None:
