@@ -13,6 +13,7 @@ from keyturn.snapshot import Snapshot
 from keyturn_api import docs
 from keyturn_api.errors import SERVER_ERROR, ApiError
 from keyturn_api.http import Disconnected, Receive, Response, Scope, Send, oauth_error, problem, request_id
+from keyturn_api.http_protocol import CONNECTION
 from keyturn_api.logs import get_logger
 from keyturn_api.metadata import JWKS, metadata_paths, oauth_metadata, openid_configuration
 from keyturn_api.metrics import Metrics
@@ -72,8 +73,10 @@ class Application:
             return
         except Exception as error:  # noqa: BLE001 - the caller gets an id, the log the rest
             answer = self._failed(scope, path, error)
-        await send(answer.start)
-        await send(answer.body)
+        connection = scope.get(CONNECTION)
+        if connection is None or not connection.write_at_once(scope, answer):
+            await send(answer.start)
+            await send(answer.body)
 
     def _failed(self, scope: Scope, path: bytes, error: Exception) -> Response:
         identifier = request_id(scope)

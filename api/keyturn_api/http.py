@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -23,6 +23,10 @@ PROBLEM: Final = (b"content-type", b"application/problem+json")
 NO_STORE: Final[tuple[Header, ...]] = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+# RFC 9110 section 5: a token, a colon, and a value without control characters.
+_FIELD_LINES: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*")
+# They decide how a message is framed and what becomes of its connection.
+_FRAMING: Final = (b"connection", b"transfer-encoding")
 
 
 @dataclass(slots=True)
@@ -31,10 +35,20 @@ class Response:
 
     start: Message
     body: Message
+    _head: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def status(self) -> int:
         return int(self.start["status"])
+
+    def head(self) -> bytes:
+        """Status line and fields as they are sent, rendered once, without the empty line that ends them.
+
+        Empty where the sender must look closer: at framing, at a status without content, at fields that are not valid.
+        """
+        if self._head is None:
+            self._head = _render(self.status, self.start["headers"], self.body["body"])
+        return self._head
 
 
 def response(status: int, headers: Iterable[Header], body: bytes = b"") -> Response:
@@ -47,6 +61,20 @@ def response(status: int, headers: Iterable[Header], body: bytes = b"") -> Respo
         },
         {"type": "http.response.body", "body": body},
     )
+
+
+def _render(status: int, headers: list[Header], body: bytes) -> bytes:
+    lowered = [(name.lower(), value) for name, value in headers]
+    # RFC 9110 sections 15.3.5 and 15.4.5: no content follows a 204 or a 304.
+    if status in (204, 304) or any(name in _FRAMING for name, _ in lowered):
+        return b""
+    if [value for name, value in lowered if name == b"content-length"] != [b"%d" % len(body)]:
+        return b""
+    lines = b"".join([b"%b: %b\r\n" % each for each in lowered])
+    # As many lines as fields: no value has brought a line of its own.
+    if lines.count(b"\n") != len(headers) or not _FIELD_LINES.fullmatch(lines):
+        return b""
+    return b"HTTP/1.1 %d %b\r\n%b" % (status, _PHRASES.get(status, "").encode(), lines)
 
 
 def oauth_error(error: ApiError) -> Response:

@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol with what it lacks: limits on header bytes and header time while they arrive, and the request target as sent."""
+"""uvicorn's HTTP protocol with what it lacks: limits on header bytes and header time while they arrive, the request
+target as sent, and answers in one write."""
 
 import asyncio
 from http import HTTPStatus
@@ -8,11 +9,15 @@ import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from keyturn_api.http import Response, Scope
+
 MAX_HEADER_BYTES: Final = 32 * 1024
 MAX_FIELD_BYTES: Final = 16 * 1024
 HEADER_TIMEOUT: Final = 10.0
 # The extension of the ASGI scope that holds the target with its query and fragment, undecoded.
 TARGET: Final = "keyturn.target"
+# The extension of the ASGI scope that holds the connection, for `write_at_once`.
+CONNECTION: Final = "keyturn.connection"
 _FIELD_OVERHEAD: Final = 4  # ": " and CRLF
 
 
@@ -89,7 +94,38 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._stop_header_timer()
         self.scope[TARGET] = self.url  # type: ignore[typeddict-unknown-key]
+        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
+
+    def write_at_once(self, scope: Scope, answer: Response) -> bool:
+        """Answers the request of `scope` whole, in one write instead of uvicorn's two.
+
+        False: nothing was written, and the answer must go through ASGI's `send`, which knows all the rest: HEAD, an end of
+        the connection, a caller that has gone or reads slowly or awaits a 100, requests that are already read behind this one.
+        """
+        cycle = self.cycle
+        head = answer.head()
+        if (
+            not head
+            or cycle.scope is not scope
+            or cycle.response_started
+            or cycle.disconnected
+            or not cycle.keep_alive
+            or cycle.waiting_for_100_continue
+            or cycle.access_log
+            or self.flow.write_paused
+            or self.transport.is_closing()
+            or scope["method"] == "HEAD"
+        ):
+            return False
+        # From here on what uvicorn's `send` does for a whole body.
+        cycle.response_started = True
+        parts = [head, *(b"%b: %b\r\n" % each for each in cycle.default_headers), b"\r\n", answer.body["body"]]
+        self.transport.write(b"".join(parts))
+        cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -129,6 +129,57 @@ async def test_a_connection_serves_many_requests_also_pipelined(shared: Running)
     assert answer.count(b"HTTP/1.1 200") == 4
 
 
+ALLOWED = (b"Original-Request-Uri: /open", b"Original-Request-Method: GET")
+
+
+def field_lines(answer: bytes) -> list[bytes]:
+    """The fields of an answer's head, apart from the time of day."""
+    head = answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    assert sum(line.startswith(b"date: ") for line in head) == 1
+    return sorted(line for line in head if not line.startswith(b"date: "))
+
+
+async def test_each_way_to_answer_the_gateway_sends_the_same(shared: Running) -> None:
+    get = request(*ALLOWED, path=b"/auth")
+    kept = await exchange(shared, get)
+    assert status(kept) == 200
+    assert kept.endswith(b"\r\n\r\n")
+    assert {b"mia-allowed: 1", b"mia-clientid: ", b"content-length: 0"} <= set(field_lines(kept))
+    closing = sorted([*field_lines(kept), b"connection: close"])
+    asked = await exchange(shared, request(*ALLOWED, b"Connection: close", path=b"/auth"), whole=True)
+    assert field_lines(asked) == closing
+    assert field_lines(await exchange(shared, get.replace(b"HTTP/1.1", b"HTTP/1.0"), whole=True)) == closing
+    assert field_lines(await exchange(shared, get.replace(b"GET /auth", b"HEAD /auth"))) == field_lines(kept)
+
+
+@pytest.mark.parametrize("path", [b"/tokeninfo", b"/auth"])
+async def test_head_brings_the_fields_of_get_without_a_body(shared: Running, path: bytes) -> None:
+    get = request(b"X-Request-Id: r", b"Connection: close", path=path)
+    whole, head = [await exchange(shared, raw, whole=True) for raw in (get, get.replace(b"GET ", b"HEAD ", 1))]
+    assert status(whole) == status(head) >= 400
+    assert field_lines(head) == field_lines(whole)
+    assert whole.partition(b"\r\n\r\n")[2]
+    assert head.endswith(b"\r\n\r\n")
+
+
+async def test_pipelined_requests_are_answered_in_their_order(shared: Running) -> None:
+    paths = (b"/auth", b"/.well-known/jwks.json", b"/tokeninfo", b"/healthz", b"/auth", b"/auth")
+    raw = b"".join(request(*ALLOWED, path=path) for path in paths) + request(b"Connection: close", path=b"/nowhere")
+    answer = await exchange(shared, raw, whole=True)
+    assert re.findall(rb"HTTP/1\.1 (\d{3}) ", answer) == [b"200", b"200", b"401", b"200", b"200", b"200", b"404"]
+    assert answer.count(b"\r\ndate: ") == 7
+
+
+async def test_callers_that_go_before_the_answer_disturb_nobody(shared: Running) -> None:
+    before = len(shared.process.output())
+    for _ in range(50):
+        _, writer = await asyncio.open_connection("127.0.0.1", shared.process.port)
+        writer.write(request(*ALLOWED, path=b"/auth") * 3)
+        writer.transport.abort()
+    assert status(await exchange(shared, request(*ALLOWED, path=b"/auth"))) == 200
+    assert "rror" not in shared.process.output()[before:]
+
+
 async def test_an_upgrade_is_answered_as_a_plain_request(shared: Running) -> None:
     answer = await exchange(shared, request(b"Connection: Upgrade", b"Upgrade: websocket"))
     assert status(answer) == 200

@@ -12,7 +12,8 @@ from uvicorn.server import ServerState
 from keyturn.store.memory import MemoryStore
 from keyturn_api.application import Application, build_framework
 from keyturn_api.follower import Follower
-from keyturn_api.http_protocol import MAX_HEADER_BYTES, LimitedHttpProtocol
+from keyturn_api.http import Response, Scope, response
+from keyturn_api.http_protocol import CONNECTION, MAX_HEADER_BYTES, LimitedHttpProtocol
 from keyturn_api.readiness import Readiness
 from keyturn_api.signing_keys import SigningKeys
 from tests.unit.api.worlds import World, metrics, settings
@@ -76,10 +77,12 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.writes = 0
         self.closed = False
 
     def write(self, data: Any) -> None:
         self.written += bytes(data)
+        self.writes += 1
 
     def close(self) -> None:
         self.closed = True
@@ -92,9 +95,9 @@ class Transport(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
-async def connection() -> tuple[LimitedHttpProtocol, Transport]:
+async def connection(served: Any = None) -> tuple[LimitedHttpProtocol, Transport]:
     config = uvicorn.Config(
-        application(),
+        served or application(),
         http=LimitedHttpProtocol,
         loop="none",
         lifespan="off",
@@ -102,7 +105,9 @@ async def connection() -> tuple[LimitedHttpProtocol, Transport]:
         log_config=None,
         access_log=False,
     )
-    protocol = LimitedHttpProtocol(config=config, server_state=ServerState(), app_state={})
+    state = ServerState()
+    state.default_headers = [(b"date", b"Tue, 15 Nov 1994 08:12:31 GMT")]
+    protocol = LimitedHttpProtocol(config=config, server_state=state, app_state={})
     transport = Transport()
     protocol.connection_made(transport)
     return protocol, transport
@@ -148,3 +153,111 @@ async def test_a_request_in_time_stops_the_clock_until_the_next_begins() -> None
     assert transport.written.count(b"HTTP/1.1 200 ") == 3
     protocol.connection_lost(None)
     assert protocol._header_timer is None
+
+
+def answering(answer: Response, at_once: bool = True) -> Application:
+    """One that answers `/auth` with `answer`; not `at_once`: as any ASGI application does."""
+
+    def gateway(scope: Scope) -> Response:
+        if not at_once:
+            del scope[CONNECTION]
+        return answer
+
+    made = application()
+    made._handlers[b"/auth"] = gateway
+    return made
+
+
+async def talk(answer: Response, request: bytes, *, at_once: bool = True) -> Transport:
+    """What is written for `request` until everything is quiet."""
+    protocol, transport = await connection(answering(answer, at_once))
+    protocol.data_received(request)
+    while protocol.tasks:
+        await asyncio.gather(*protocol.tasks)
+    protocol.connection_lost(None)
+    return transport
+
+
+def parsed(written: bytes) -> tuple[bytes, list[bytes], bytes]:
+    head, _, body = written.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    return first, sorted(lines), body
+
+
+PLAIN = b"GET /auth HTTP/1.1\r\nHost: x\r\n\r\n"
+ANSWER = response(200, [(b"content-type", b"text/plain"), (b"Mia-UserId", b"")], b"hello")
+
+
+@pytest.mark.parametrize(
+    ("answer", "request_", "writes"),
+    [
+        pytest.param(ANSWER, PLAIN, 1, id="an answer with a body"),
+        pytest.param(response(200, []), PLAIN, 1, id="an answer without a body"),
+        pytest.param(response(503, [(b"retry-after", b"1")], b"{}"), PLAIN, 1, id="a failure"),
+        pytest.param(ANSWER, b"POST" + PLAIN[3:-2] + b"Content-Length: 2\r\n\r\nab", 1, id="a body that nobody reads"),
+        pytest.param(ANSWER, b"HEAD" + PLAIN[3:], 1, id="HEAD: the head alone"),
+        pytest.param(ANSWER, PLAIN.replace(b"1.1", b"1.0"), 2, id="HTTP/1.0"),
+        pytest.param(ANSWER, PLAIN[:-2] + b"Connection: close\r\n\r\n", 2, id="a caller that closes"),
+        pytest.param(ANSWER, PLAIN[:-2] + b"Connection: upgrade\r\nUpgrade: x\r\n\r\n", 2, id="an upgrade"),
+        pytest.param(
+            ANSWER, b"POST" + PLAIN[3:-2] + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n", 2, id="a 100 awaited"
+        ),
+        pytest.param(response(413, [(b"Connection", b"close")], b"x"), PLAIN, 2, id="an answer that closes"),
+        pytest.param(response(204, []), PLAIN, 2, id="no content"),
+        pytest.param(response(304, []), PLAIN, 2, id="not modified"),
+    ],
+)
+async def test_an_answer_in_one_write_is_what_uvicorn_writes(answer: Response, request_: bytes, writes: int) -> None:
+    ours, theirs = await talk(answer, request_), await talk(answer, request_, at_once=False)
+    assert (parsed(ours.written), ours.closed) == (parsed(theirs.written), theirs.closed)
+    assert b"date: " in ours.written
+    assert ours.writes == writes
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(response(200, [(b"a", b"b\r\nset-cookie: c")]), id="a line break in a value"),
+        pytest.param(response(200, [(b"a", b"b\nc")]), id="a bare line feed in a value"),
+        pytest.param(response(200, [(b"a: b\r\nc", b"d")]), id="a line break in a name"),
+        pytest.param(response(200, [(b"a b", b"c")]), id="a space in a name"),
+        pytest.param(response(200, [(b"a", b"\x00")]), id="NUL in a value"),
+        pytest.param(Response({**ANSWER.start}, {**ANSWER.body, "body": b"longer than told"}), id="another length"),
+    ],
+)
+async def test_an_answer_that_would_break_the_connection_is_never_written_at_once(answer: Response) -> None:
+    assert answer.head() == b""
+    assert b"set-cookie" not in (await talk(answer, PLAIN)).written
+
+
+async def test_nothing_is_written_to_a_caller_that_has_gone() -> None:
+    protocol, transport = await connection(answering(ANSWER))
+    protocol.data_received(PLAIN)
+    protocol.connection_lost(ConnectionResetError())
+    await asyncio.gather(*protocol.tasks)
+    assert transport.written == b""
+
+
+async def test_an_answer_waits_for_a_caller_that_reads_slowly() -> None:
+    protocol, transport = await connection(answering(ANSWER))
+    protocol.pause_writing()
+    protocol.data_received(PLAIN)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert transport.written == b""
+    protocol.resume_writing()
+    await asyncio.gather(*protocol.tasks)
+    assert transport.written.endswith(b"\r\n\r\nhello")
+    protocol.connection_lost(None)
+
+
+async def test_after_an_answer_the_connection_waits_for_the_next_request_no_longer_than_it_should() -> None:
+    protocol, transport = await connection(answering(ANSWER))
+    for number in range(1, 4):
+        protocol.data_received(PLAIN)
+        await asyncio.gather(*protocol.tasks)
+        assert (transport.writes, protocol.server_state.total_requests) == (number, number)
+        assert protocol.timeout_keep_alive_task is not None
+    protocol.timeout_keep_alive_handler()
+    assert transport.closed
+    protocol.connection_lost(None)
