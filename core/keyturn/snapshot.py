@@ -165,21 +165,33 @@ class Snapshot:
         removed: list[tuple[Kind, str]] = []
         clients: list[Client] = []
         signing_keys: list[tuple[str, str, SigningKeyState]] = []
-        rules_changed = changes.reset or any(stored.record.kind is Kind.ACCESS_RULE for stored in changes.records)
-        rules = dict(self._rules) if rules_changed and not changes.reset else {}
+        rules = {} if changes.reset else self._rules
+        changed_refs: set[str] = set()
         for stored in changes.records:
             record = stored.record
             # A row replaces whatever the same object had before, also where the new one cannot be read.
             removed.append((record.kind, record.uid))
-            if record.kind is Kind.ACCESS_RULE and stored.deleted:
-                rules.pop(record.uid, None)
             state = None if stored.deleted else _read(stored)
             if isinstance(state, ClientState):
                 clients.append(Client(record.uid, state))
             elif isinstance(state, SigningKeyState):
                 signing_keys.append((record.uid, record.name, state))
-            elif isinstance(state, RuleState):
-                rules[record.uid] = (f"{record.namespace}/{record.name}", state)
+            elif record.kind is Kind.ACCESS_RULE and (stored.deleted or isinstance(state, RuleState)):
+                if rules is self._rules:
+                    rules = dict(rules)
+                if (former := rules.get(record.uid)) is not None:
+                    changed_refs.add(former[0])
+                if isinstance(state, RuleState):
+                    ref = f"{record.namespace}/{record.name}"
+                    rules[record.uid] = (ref, state)
+                    changed_refs.add(ref)
+                else:
+                    rules.pop(record.uid, None)
+        table = None
+        if changes.reset or self.table is None:
+            table = RouteTable.build(rules.values())
+        elif changed_refs:
+            table = self.table.updated(_by_ref(rules.values(), changed_refs))
         return Prepared(
             position=changes.position,
             born_at=changes.born_at,
@@ -187,8 +199,8 @@ class Snapshot:
             removed=tuple(removed),
             clients=tuple(clients),
             signing_keys=tuple(signing_keys),
-            rules=rules if rules_changed else None,
-            table=RouteTable.build(rules.values()) if rules_changed else None,
+            rules=None if table is None else rules,
+            table=table,
             revocations=changes.revocations,
         )
 
@@ -251,6 +263,15 @@ class Snapshot:
             for key in keys
             if key.kid not in self._compromised and (prepared := _prepare(key.jwk, key.algorithm)) is not None
         }
+
+
+def _by_ref(rules: Iterable[tuple[str, RuleState]], refs: set[str]) -> dict[str, list[RuleState]]:
+    """What is in force of these rules: nothing, one state, or those of an object and the one made in its place."""
+    states: dict[str, list[RuleState]] = {ref: [] for ref in refs}
+    for ref, state in rules:
+        if ref in refs:
+            states[ref].append(state)
+    return states
 
 
 def _read(stored: StoredRecord) -> ClientState | SigningKeyState | RuleState | None:

@@ -1,16 +1,21 @@
 """The snapshot: what changes, deletions, resets and compromised keys do to it."""
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keyturn.clients.state import ClientState
+from keyturn.expressions import Subject
 from keyturn.keys.plan import ensure, with_generated, withdraw
 from keyturn.keys.ring import KeyRing
 from keyturn.keys.state import KeyPhase
 from keyturn.records import Kind, Record, Revocation, StoredRecord
 from keyturn.rules.state import Condition, RouteState, RuleState
+from keyturn.rules.table import RouteTable
 from keyturn.snapshot import Snapshot
 from keyturn.store.interface import Changes, Position
 from tests.sample_keys import sample_key
@@ -34,9 +39,13 @@ def a_client(uid: str = "c1", *, deleted: bool = False, **changes: Any) -> Store
     return stored(Kind.CLIENT, uid, body, deleted=deleted)
 
 
-def a_rule(uid: str = "r1", *, path: str = "/open", deleted: bool = False) -> StoredRecord:
+def a_rule(uid: str = "r1", *, path: str = "/open", deleted: bool = False, name: str | None = None) -> StoredRecord:
     rule = RuleState(routes=(RouteState(path, ("GET",), Condition(public=True)),))
-    return stored(Kind.ACCESS_RULE, uid, {} if deleted else rule.to_body(), name=uid, deleted=deleted)
+    return stored(Kind.ACCESS_RULE, uid, {} if deleted else rule.to_body(), name=name or uid, deleted=deleted)
+
+
+def an_unreadable_rule(uid: str = "r1", *, name: str | None = None) -> StoredRecord:
+    return stored(Kind.ACCESS_RULE, uid, {"routes": [{"from": "the future"}]}, name=name or uid)
 
 
 def a_ring(ring: KeyRing = RING, *, name: str = "keyturn", uid: str = "k1") -> StoredRecord:
@@ -209,5 +218,97 @@ def test_a_client_or_key_record_that_cannot_be_read_counts_as_absent(kind: Kind)
 def test_a_rule_record_that_cannot_be_read_keeps_its_last_form() -> None:
     follow = Follow()
     follow.apply(a_rule())
-    follow.apply(stored(Kind.ACCESS_RULE, "r1", {"routes": [{"from": "the future"}]}, name="r1"))
+    follow.apply(an_unreadable_rule())
     assert follow.allows("/open")
+    # A reset drops what was known before, so here the rule is lost: its routes are unknown, which denies.
+    follow.apply(an_unreadable_rule(), reset=True)
+    assert not follow.allows("/open")
+
+
+def test_of_an_object_that_was_made_again_only_the_new_form_stays() -> None:
+    follow = Follow()
+    follow.apply(a_rule("old", name="shop"))
+    # One change, one revision: the tombstone of the former object comes first.
+    follow.apply(a_rule("old", name="shop", deleted=True), a_rule("new", name="shop", path="/new"))
+    assert (follow.allows("/open"), follow.allows("/new")) == (False, True)
+    # A tombstone that comes once more has nothing left to remove.
+    table = follow.snapshot.table
+    follow.apply(a_rule("old", name="shop", deleted=True))
+    assert follow.snapshot.table is table
+    assert follow.allows("/new")
+
+
+def test_while_two_objects_of_one_name_are_there_both_hold() -> None:
+    follow = Follow()
+    follow.apply(a_rule("old", name="shop"))
+    follow.apply(a_rule("new", name="shop", path="/new"))
+    assert (follow.allows("/open"), follow.allows("/new")) == (True, True)
+    follow.apply(a_rule("old", name="shop", deleted=True))
+    assert (follow.allows("/open"), follow.allows("/new")) == (False, True)
+
+
+def test_an_edit_shares_with_the_former_table_what_it_did_not_change() -> None:
+    follow = Follow()
+    follow.apply(a_rule("r1", path="/a"), a_rule("r2", path="/b"))
+    before = follow.snapshot.table
+    assert before is not None
+    follow.apply(a_rule("r2", path="/c"))
+    after = follow.snapshot.table
+    assert after is not None
+    assert after._root.literals["a"] is before._root.literals["a"]
+    assert (follow.allows("/a"), follow.allows("/b"), follow.allows("/c")) == (True, False, True)
+    assert before.match("GET", b"/b", None).evaluate(None).allowed
+
+
+READER = Subject(frozenset({"read"}))
+PATHS = ["/a", "/a/b", "/a/:x", "/a/*", "/:x", "/b"]
+CONDITIONS = [Condition(public=True), Condition(any_of=("read",)), Condition(deny="shut")]
+ROUTES = st.builds(
+    RouteState,
+    st.sampled_from(PATHS),
+    st.sampled_from([("GET",), ("POST",), ("ALL",)]),
+    st.sampled_from(CONDITIONS),
+    st.sampled_from([None, *CONDITIONS]),
+)
+STATES = st.builds(
+    RuleState,
+    routes=st.lists(ROUTES, min_size=1, max_size=3, unique_by=lambda route: (route.path, route.methods)).map(tuple),
+    hosts=st.sampled_from([(), ("shop.example",), ("*.example",)]),
+)
+# Few uids and fewer names: objects that are edited, deleted, made again, and two of one name.
+ROWS = st.tuples(st.sampled_from("uvwxy"), st.sampled_from(["one", "two"]), STATES | st.sampled_from(["deleted", "?"]))
+
+
+def a_row(uid: str, name: str, state: RuleState | str) -> StoredRecord:
+    if isinstance(state, RuleState):
+        return stored(Kind.ACCESS_RULE, uid, state.to_body(), name=name)
+    if state == "deleted":
+        return stored(Kind.ACCESS_RULE, uid, {}, name=name, deleted=True)
+    return an_unreadable_rule(uid, name=name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.lists(ROWS, max_size=4)), max_size=8))
+def test_a_table_changed_step_by_step_decides_like_one_built_at_once(
+    steps: list[tuple[bool, list[tuple[str, str, RuleState | str]]]],
+) -> None:
+    follow = Follow()
+    expected: dict[str, tuple[str, RuleState]] = {}
+    for reset, rows in steps:
+        if reset or not follow.snapshot.loaded:
+            expected = {}
+        for uid, name, state in rows:
+            if isinstance(state, RuleState):
+                expected[uid] = (f"team/{name}", state)
+            elif state == "deleted":
+                expected.pop(uid, None)
+        follow.apply(*(a_row(*row) for row in rows), reset=reset)
+        rebuilt = RouteTable.build(expected.values())
+        table = follow.snapshot.table
+        assert table is not None
+        for method, path, host, is_backoffice in product(
+            ("GET", "POST"), (b"/", b"/a", b"/a/b", b"/a/c/d", b"/b"), (None, "shop.example"), (False, True)
+        ):
+            found, wanted = (t.match(method, path, host, is_backoffice=is_backoffice) for t in (table, rebuilt))
+            for subject in (None, READER):
+                assert found.evaluate(subject) == wanted.evaluate(subject)

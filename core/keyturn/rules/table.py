@@ -220,10 +220,10 @@ def _for_any_host(candidates: list[_Node], method: str) -> Collection[_Entry]:
     seen: set[str] = set()
     entries: list[_Entry] = []
     for node in candidates:
-        for host, methods in node.hosts.items():
-            if host in seen:
-                continue
+        # Sorted, so that the answer names the same rule whatever the order of the changes.
+        for host in sorted(node.hosts.keys() - seen):
             seen.add(host)
+            methods = node.hosts[host]
             found = methods.get(method) or methods.get(ALL)
             if not found:
                 return ()
