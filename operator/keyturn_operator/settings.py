@@ -38,9 +38,6 @@ class OperatorSettings(BaseSettings):
         "Prepared statements on PostgreSQL; `false` behind PgBouncer.",
         validation_alias="KEYTURN_STORE_PREPARED",
     )
-    issuer: str = setting(
-        ..., "The issuer's URL, as the API has it.", reference="MIA_JWT_ISSUER", validation_alias="KEYTURN_ISSUER"
-    )
     namespaces: Annotated[tuple[str, ...], NoDecode] = setting(
         ..., "The namespaces to watch, at least one.", validation_alias="KEYTURN_NAMESPACES"
     )

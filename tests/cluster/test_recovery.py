@@ -57,11 +57,11 @@ def test_a_lost_store_file_comes_back_with_the_same_clients_and_keys_and_no_obje
     used_before = clients[1].assertion()
     for path in world.installation.state.glob("store.sqlite*"):
         path.unlink()
-    # `iat` has whole seconds, and what was signed before the new store's birth may have been used in the old one.
-    time.sleep(1.1)
     start_everything(world)
 
     world.objects.wait_all_ready("clientcredentials", names, seconds=30)
+    # `iat` has whole seconds: one of the second in which the store was born may be from before its birth, so it is refused.
+    time.sleep(1.1)
     wait_until(lambda: world.replicas[0].auth("/lost", token).status_code == 200, "the old token to count", seconds=10)
     assert all(one.request().status_code == 200 for one in clients)
     refused = world.replicas[0].grant(used_before)

@@ -30,7 +30,6 @@ def settings(**changes: Any) -> OperatorSettings:
     """Settings as an installation in one namespace has them."""
     given: dict[str, Any] = {
         "store_url": "memory://",
-        "issuer": "https://issuer.example",
         "namespaces": (NAMESPACE,),
         "bcrypt_cost": 8,
     }
