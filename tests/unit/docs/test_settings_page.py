@@ -54,5 +54,5 @@ def test_a_variable_that_both_programs_read_has_one_default_and_one_equivalent()
 
     api, operator = shared(ApiSettings), shared(OperatorSettings)
     both = api.keys() & operator.keys()
-    assert {"KEYTURN_ISSUER", "KEYTURN_STORE_URL", "KEYTURN_SIGNING_KEY"} <= both
+    assert {"KEYTURN_STORE_URL", "KEYTURN_SIGNING_KEY"} <= both
     assert {name: api[name] for name in both} == {name: operator[name] for name in both}
