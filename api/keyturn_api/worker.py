@@ -58,6 +58,7 @@ class Service:
     guard: BatchedReplayGuard
     verifier: SecretVerifier
     readiness: Readiness
+    metrics: Metrics
     application: Application
 
 
@@ -110,7 +111,7 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         metrics=metrics,
     )
     return Service(
-        store, snapshot, signing_keys, follower, heartbeat, activity, guard, verifier, readiness, application
+        store, snapshot, signing_keys, follower, heartbeat, activity, guard, verifier, readiness, metrics, application
     )
 
 
@@ -175,6 +176,7 @@ async def _serve(
         stopping.cancel()
         server.should_exit = True
         await serving
+    service.metrics.flush()
     await service.activity.flush()
     await service.heartbeat.end()
     await service.guard.close()
@@ -212,6 +214,7 @@ async def _running(service: Service) -> AsyncIterator["asyncio.Future[None]"]:
             ("heartbeat", service.heartbeat.run()),
             ("activity", service.activity.run()),
             ("readiness", _tell_readiness(service)),
+            ("metrics", service.metrics.run()),
         )
     ]
     try:

@@ -301,9 +301,30 @@ async def test_a_worker_that_dies_is_replaced(installation: Installation) -> Non
     await process.ready()
     async with client(process) as http:
         assert await get_token(http)
-        text = (await http.get(process.metrics_url)).text
-        assert "keyturn_api_requests_total" in text
+
+        async def counted() -> bool:
+            return "keyturn_api_requests_total{" in (await http.get(process.metrics_url)).text
+
+        await soon(counted, within=3)
     assert process.end() == 0
+
+
+async def test_several_workers_show_all_their_requests_also_when_they_have_ended_since(
+    installation: Installation,
+) -> None:
+    process = await installation.start(workers="2").ready()
+    children = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()
+    async with client(process) as http:
+        for _ in range(20):
+            await http.get("/.well-known/jwks.json", headers={"Connection": "close"})
+        # At their end they hand on what they have counted since the last time.
+        subprocess.run(["kill", *children], check=True)
+
+        async def all_counted() -> bool:
+            text = (await http.get(process.metrics_url)).text
+            return 'keyturn_api_requests_total{endpoint="jwks",outcome="ok"} 20.0' in text
+
+        await soon(all_counted, within=10)
 
 
 async def test_when_the_supervisor_dies_its_workers_end_too(installation: Installation) -> None:
