@@ -95,6 +95,7 @@ class Snapshot:
     _signing_uid: str | None = None
     _verification: dict[str, tuple[RingKey, PublicKey]] = field(default_factory=dict)
     _compromised: set[str] = field(default_factory=set)
+    _distrusted_before: float = 0.0
 
     @property
     def loaded(self) -> bool:
@@ -211,6 +212,8 @@ class Snapshot:
             self.clients, self._client_ids = {}, {}
             self._set_signing(None, None)
             if self.loaded:
+                # A store restored from a backup has its old birth, but not the jtis used since: what was signed before is not trusted.
+                self._distrusted_before = now
                 there = {revocation.token_hash for revocation in prepared.revocations}
                 unknown = [
                     Revocation(token_hash, expires_at)
@@ -230,7 +233,7 @@ class Snapshot:
         for revocation in prepared.revocations:
             self.revocations[revocation.token_hash] = revocation.expires_at
         self.position = prepared.position
-        self.born_at = prepared.born_at
+        self.born_at = max(prepared.born_at, self._distrusted_before)
         self.generation += 1
         if len(self.revocations) > _SWEEP_EVERY and self.generation % _SWEEP_EVERY == 0:
             self.revocations = {token: end for token, end in self.revocations.items() if end > now}

@@ -145,6 +145,16 @@ def test_preparing_a_change_touches_nothing() -> None:
     assert (follow.snapshot.generation, dict(follow.snapshot.clients), follow.snapshot.table) == before
 
 
+def test_a_restored_store_counts_as_born_when_the_replica_noticed() -> None:
+    follow = Follow()
+    follow.apply(a_client())
+    assert follow.snapshot.born_at == NOW - 50
+    follow.apply(a_client(), reset=True)
+    assert follow.snapshot.born_at == NOW, "jtis used since the backup are unknown to it"
+    follow.apply(a_client("c2", client_id="other"))
+    assert follow.snapshot.born_at == NOW, "and stay so"
+
+
 def test_after_a_reset_only_what_it_names_is_there() -> None:
     follow = Follow()
     follow.apply(a_client(), a_ring(), a_rule())
