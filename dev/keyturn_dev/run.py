@@ -37,8 +37,7 @@ _SIGNING_KEY_MANIFEST = PROJECT / "examples" / "signing-key.yaml"
 
 def installation_on(target: Target) -> Installation:
     """The one installation of this checkout."""
-    settings = {"KEYTURN_GATEWAY_PROFILE": "original-request", "KEYTURN_RATE_LIMIT_EXEMPT": "127.0.0.0/8"}
-    return Installation(target, NAMESPACE, STATE, settings=settings)
+    return Installation(target, NAMESPACE, STATE, settings={"KEYTURN_GATEWAY_PROFILE": "original-request"})
 
 
 def env_file(installation: Installation) -> str:
