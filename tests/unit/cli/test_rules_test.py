@@ -322,7 +322,7 @@ def test_the_documentation_shows_what_is_printed() -> None:
     document = (project / "docs" / "access-rules.md").read_text()
     shown = re.search(r"```sh\nkeyturn (explain [^\n]*)\n```\n\n```text\n(.*?)```", document, re.DOTALL)
     assert shown is not None
-    arguments = shlex.split(shown[1].replace("examples/", f"{project}/examples"))
+    arguments = [str(project / "examples") if word == "examples/" else word for word in shlex.split(shown[1])]
     assert keyturn(*arguments).stdout == shown[2]
 
 
