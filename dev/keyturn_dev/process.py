@@ -6,6 +6,7 @@ is the boot, the process id and the time at which the process started in that bo
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import os
@@ -146,7 +147,7 @@ def stop(record: ProcessRecord, *, grace: float = 2.0) -> bool:
     try:
         handle = os.pidfd_open(record.pid)
     except ProcessLookupError:
-        _reap(record.pid)
+        _reap()
         return False
     try:
         if not is_alive(record):
@@ -160,7 +161,7 @@ def stop(record: ProcessRecord, *, grace: float = 2.0) -> bool:
         raise DevError(f"{record.name} (process {record.pid}) does not end, not even by force")
     finally:
         os.close(handle)
-        _reap(record.pid)
+        _reap()
 
 
 def settle(records: Sequence[ProcessRecord], *, seconds: float = 2.5) -> None:
@@ -177,11 +178,15 @@ def _is_listed(record: ProcessRecord) -> bool:
     return stat is not None and stat.started == record.started
 
 
-def _reap(pid: int) -> None:
-    """Collect the exit status of a child of ours, so that it does not stay behind as a zombie."""
-    child = _children.get(pid)
-    if child is not None and child.poll() is not None:
-        del _children[pid]
+@atexit.register
+def _reap() -> None:
+    """Collect the exit status of each child of ours that has ended, so that none stays behind as a zombie.
+
+    All of them, each time: a process with threads can look ended a moment before the kernel hands out its status.
+    """
+    for pid, child in list(_children.items()):
+        if child.poll() is not None:
+            del _children[pid]
 
 
 def log_tail(log: Path, lines: int = 12, limit: int = 16_384) -> str:
