@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from keyturn import secrets
-from keyturn.clients.state import CLIENT_SECRET_BASIC, ClientState
+from keyturn.clients.state import SECRET_METHODS, ClientState
 from keyturn_api.cache import GenerationCache
 from keyturn_api.errors import INVALID_CLIENT, ApiError, unavailable
 
@@ -74,7 +74,7 @@ class SecretVerifier:
 
     def matched_before(self, client: ClientState | None, secret: bytes, now: float) -> bool:
         """Whether this secret matched a hash that still is this client's."""
-        if client is None or client.auth_method != CLIENT_SECRET_BASIC:
+        if client is None or client.auth_method not in SECRET_METHODS:
             return False
         return any(
             known.is_current(now) and self._matched.get(self._fingerprint(client, known.hash, secret))
@@ -86,7 +86,7 @@ class SecretVerifier:
         if self._waiting >= self._limit:
             raise unavailable("too many secrets are being checked", reason="hash_queue_full")
         hashes: tuple[str, ...] = ()
-        if client is not None and client.auth_method == CLIENT_SECRET_BASIC:
+        if client is not None and client.auth_method in SECRET_METHODS:
             hashes = tuple(known.hash for known in client.secrets if known.is_current(now))
         self._waiting += 1
         try:

@@ -21,6 +21,7 @@ from keyturn.store.interface import SchemaTooNew, Store, StoreError
 from keyturn_api import profiles
 from keyturn_api.activity import ActivityRecorder
 from keyturn_api.application import Application, build_framework
+from keyturn_api.client_authentication import ClientAuthenticator
 from keyturn_api.client_secrets import SecretVerifier
 from keyturn_api.follower import Follower, Heartbeat
 from keyturn_api.gateway import Gateway
@@ -89,8 +90,9 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         clock_skew=settings.clock_skew_seconds,
         capacity=settings.token_cache,
     )
-    token = TokenEndpoint(settings, snapshot, signing_keys, guard, verifier, limiter, activity, metrics)
-    token.on_store_replaced = follower.wake
+    authenticator = ClientAuthenticator(settings, snapshot, guard, verifier, limiter, metrics)
+    authenticator.on_store_replaced = follower.wake
+    token = TokenEndpoint(settings, snapshot, signing_keys, authenticator, activity, metrics)
     profile: profiles.Profile = profiles.original_request
     if settings.gateway_profile == "envoy":
         profile = profiles.envoy(settings.service_prefix.encode(), context_headers=settings.context_headers)

@@ -273,7 +273,11 @@ async def test_metadata_lists_what_works(shared: Running) -> None:
     assert document["token_endpoint"] == "https://issuer.example/oauth/token"
     assert document["jwks_uri"] == "https://issuer.example/.well-known/jwks.json"
     assert document["grant_types_supported"] == ["client_credentials"]
-    assert document["token_endpoint_auth_methods_supported"] == ["private_key_jwt", "client_secret_basic"]
+    assert document["token_endpoint_auth_methods_supported"] == [
+        "private_key_jwt",
+        "client_secret_basic",
+        "client_secret_post",
+    ]
     for name in ("revocation_endpoint", "introspection_endpoint", "registration_endpoint", "authorization_endpoint"):
         assert name not in document
     server = (await shared.http.get("/.well-known/oauth-authorization-server")).json()

@@ -272,7 +272,7 @@ REFUSALS = [
         "secretName",
         lambda: secret_client(secretName="A_b", generate=False),
     ),
-    case("an unknown method", "Unsupported value", lambda: client(authMethod="client_secret_post")),
+    case("an unknown method", "Unsupported value", lambda: client(authMethod="client_secret_jwt")),
     case(
         "a secret beside private_key_jwt",
         "clientSecret does not go with authMethod private_key_jwt",
@@ -280,7 +280,7 @@ REFUSALS = [
     ),
     case(
         "keys beside client_secret_basic",
-        "publicKeys do not go with authMethod client_secret_basic",
+        "publicKeys go with authMethod private_key_jwt only",
         lambda: client(
             authMethod="client_secret_basic",
             clientSecret={"secretName": "a", "generate": False},
@@ -289,8 +289,13 @@ REFUSALS = [
     ),
     case(
         "client_secret_basic without a secret",
-        "authMethod client_secret_basic needs clientSecret",
+        "authMethod client_secret_basic and client_secret_post need clientSecret",
         lambda: client(authMethod="client_secret_basic"),
+    ),
+    case(
+        "client_secret_post without a secret",
+        "authMethod client_secret_basic and client_secret_post need clientSecret",
+        lambda: client(authMethod="client_secret_post"),
     ),
     case("a permission with a space", "spec.permissions[0]", lambda: client(permissions=["a b"])),
     case("a permission twice", "Duplicate value", lambda: client(permissions=["a", "a"])),

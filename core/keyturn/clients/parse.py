@@ -16,7 +16,7 @@ from keyturn.clients.claims import is_claim_name, is_reserved
 from keyturn.clients.client_id import PATTERN, default_client_id, is_client_id, reserving_namespace
 from keyturn.clients.keys import FIELDS as KEY_FIELDS
 from keyturn.clients.keys import read_keys, still_named
-from keyturn.clients.state import AUTH_METHODS, CLIENT_SECRET_BASIC, PRIVATE_KEY_JWT, ClientKey, ClientState
+from keyturn.clients.state import AUTH_METHODS, PRIVATE_KEY_JWT, SECRET_METHODS, ClientKey, ClientState
 from keyturn.durations import InvalidDuration, parse_duration
 from keyturn.problems import Problem
 from keyturn.timestamps import InvalidTimestamp, parse_rfc3339
@@ -102,7 +102,7 @@ def parse_client(
 def secret_ref(spec: Mapping[str, Any]) -> SecretRef | None:
     """The Secret that this spec refers to, if its reference can be read and its method uses one."""
     reference = spec.get("clientSecret")
-    if spec.get("authMethod") != CLIENT_SECRET_BASIC or not isinstance(reference, Mapping):
+    if spec.get("authMethod") not in SECRET_METHODS or not isinstance(reference, Mapping):
         return None
     name = reference.get("secretName")
     if reference.get("generate") is not False or not _is_secret_name(name):
@@ -297,7 +297,7 @@ def _missing_credential(state: ClientState, spec: Mapping[str, Any]) -> list[Pro
     if state.auth_method == PRIVATE_KEY_JWT and not state.keys:
         fault = "the client has no key and cannot authenticate: add one"
         return [Problem(reasons.NO_CREDENTIAL, "spec.publicKeys", fault)]
-    if state.auth_method == CLIENT_SECRET_BASIC and "clientSecret" not in spec:
+    if state.auth_method in SECRET_METHODS and "clientSecret" not in spec:
         fault = "the client has no secret and cannot authenticate: name the Secret that holds it"
         return [Problem(reasons.NO_CREDENTIAL, "spec.clientSecret", fault)]
     return []

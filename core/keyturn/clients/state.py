@@ -6,7 +6,9 @@ from typing import Any, Final, Self
 
 PRIVATE_KEY_JWT: Final = "private_key_jwt"
 CLIENT_SECRET_BASIC: Final = "client_secret_basic"
-AUTH_METHODS: Final = (PRIVATE_KEY_JWT, CLIENT_SECRET_BASIC)
+CLIENT_SECRET_POST: Final = "client_secret_post"
+SECRET_METHODS: Final = (CLIENT_SECRET_BASIC, CLIENT_SECRET_POST)
+AUTH_METHODS: Final = (PRIVATE_KEY_JWT, *SECRET_METHODS)
 
 SOURCE_PUBLIC_KEYS: Final = "publicKeys"
 

@@ -7,12 +7,13 @@ from urllib.parse import urlencode
 import orjson
 import pytest
 
-from keyturn.clients.state import CLIENT_SECRET_BASIC, SecretHash
+from keyturn.clients.state import CLIENT_SECRET_BASIC, CLIENT_SECRET_POST, SecretHash
 from keyturn.keys.ring import KeyRing
 from keyturn.secrets import hash_generated, hash_secret
 from keyturn.store.batching import BatchedReplayGuard
 from keyturn.store.memory import MemoryStore
 from keyturn_api.activity import ActivityRecorder
+from keyturn_api.client_authentication import ClientAuthenticator
 from keyturn_api.client_secrets import SecretVerifier
 from keyturn_api.guessing import GuessLimiter
 from keyturn_api.http import Response
@@ -41,15 +42,23 @@ class Endpoint:
         keys = SigningKeys(chosen.signing_key_directory, self.world.snapshot, typ=chosen.token_typ)
         keys.use(ring)
         self.verifier = SecretVerifier(cost=4, queue=chosen.hash_queue, capacity=100)
+        self.metrics = metrics()
+        self.authenticator = ClientAuthenticator(
+            chosen,
+            self.world.snapshot,
+            BatchedReplayGuard(self.store),
+            self.verifier,
+            GuessLimiter(limit),
+            self.metrics,
+            clock=lambda: self.clock[0],
+        )
         self.endpoint = TokenEndpoint(
             chosen,
             self.world.snapshot,
             keys,
-            BatchedReplayGuard(self.store),
-            self.verifier,
-            GuessLimiter(limit),
+            self.authenticator,
             self.activity,
-            metrics(),
+            self.metrics,
             clock=lambda: self.clock[0],
         )
 
@@ -109,7 +118,7 @@ async def test_with_the_store_down_it_is_503_and_the_assertion_counts_once_it_is
 async def test_with_another_store_in_its_place_it_is_503_and_someone_is_told() -> None:
     endpoint = Endpoint()
     told: list[bool] = []
-    endpoint.endpoint.on_store_replaced = lambda: told.append(True)
+    endpoint.authenticator.on_store_replaced = lambda: told.append(True)
     assert (await endpoint.assert_with()).status == 200
     endpoint.store.lose_everything()
     for _ in range(2):
@@ -172,9 +181,9 @@ async def test_a_use_that_could_not_be_written_waits_for_the_store() -> None:
     assert len(await endpoint.store.activity(CLIENT_ID)) == 1
 
 
-def secret_world(*hashes: SecretHash) -> World:
+def secret_world(*hashes: SecretHash, method: str = CLIENT_SECRET_BASIC) -> World:
     world = World()
-    world.change_client(auth_method=CLIENT_SECRET_BASIC, keys=(), secrets=hashes)
+    world.change_client(auth_method=method, keys=(), secrets=hashes)
     return world
 
 
@@ -245,10 +254,45 @@ async def test_a_client_id_field_must_be_the_one_in_basic() -> None:
     assert (await endpoint.send(basic(b"one"), client_id=CLIENT_ID)).status == 200
 
 
-@pytest.mark.parametrize("name", ["client_secret", "nothing"])
-async def test_a_secret_in_the_body_or_none_at_all_is_invalid_client(name: str) -> None:
-    answer = await Endpoint().send(**{name: "x"})
+async def test_no_credentials_at_all_are_invalid_client() -> None:
+    answer = await Endpoint().send(nothing="x")
     assert (answer.status, content(answer)["error"]) == (401, "invalid_client")
+
+
+async def test_a_secret_in_the_body_needs_a_client_id() -> None:
+    answer = await Endpoint().send(client_secret="one")
+    assert (answer.status, content(answer)["error"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("registered", "used", "status"),
+    [
+        pytest.param(CLIENT_SECRET_BASIC, CLIENT_SECRET_BASIC, 200, id="Basic as registered"),
+        pytest.param(CLIENT_SECRET_POST, CLIENT_SECRET_POST, 200, id="in the body as registered"),
+        pytest.param(CLIENT_SECRET_BASIC, CLIENT_SECRET_POST, 401, id="in the body though registered for Basic"),
+        pytest.param(CLIENT_SECRET_POST, CLIENT_SECRET_BASIC, 401, id="Basic though registered for the body"),
+    ],
+)
+async def test_a_secret_counts_in_the_registered_way_only(registered: str, used: str, status: int) -> None:
+    endpoint = Endpoint(secret_world(SecretHash(hash_generated(b"one"), None, "uid/1"), method=registered))
+    for _ in range(2):  # also where the secret was verified before
+        if used == CLIENT_SECRET_BASIC:
+            answer = await endpoint.send(basic(b"one"))
+        else:
+            answer = await endpoint.send(client_id=CLIENT_ID, client_secret="one")
+        assert answer.status == status
+
+
+async def test_whatever_is_wrong_with_a_secret_in_the_body_the_answer_is_the_same() -> None:
+    endpoint = Endpoint(secret_world(SecretHash(hash_generated(b"one"), None, "uid/1")))
+    wrong = [
+        {"client_id": CLIENT_ID, "client_secret": "two"},
+        {"client_id": CLIENT_ID, "client_secret": "one"},
+        {"client_id": "nobody", "client_secret": "one"},
+        {"client_id": CLIENT_ID, "client_secret": "x" * 73},
+    ]
+    answers = {(answer.status, answer.body["body"]) for form in wrong for answer in [await endpoint.send(**form)]}
+    assert len(answers) == 1
 
 
 async def test_the_kid_may_be_left_out_with_one_key() -> None:

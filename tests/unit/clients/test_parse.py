@@ -84,10 +84,11 @@ def test_a_member_that_is_null_counts_as_absent() -> None:
     assert accepted(spec) == accepted({"publicKeys": KEYS})
 
 
-def test_a_secret_client_waits_for_its_secret() -> None:
-    spec = {"authMethod": "client_secret_basic", "clientSecret": {"secretName": "billing", "generate": False}}
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_a_secret_client_waits_for_its_secret(method: str) -> None:
+    spec = {"authMethod": method, "clientSecret": {"secretName": "billing", "generate": False}}
     state = accepted(spec)
-    assert (state.auth_method, state.keys, state.secrets) == ("client_secret_basic", (), ())
+    assert (state.auth_method, state.keys, state.secrets) == (method, (), ())
     assert secret_ref(spec) == SecretRef("billing")
 
 
@@ -338,7 +339,8 @@ def test_an_explicit_id_cannot_take_another_namespaces_names(client_id: str, res
     [
         pytest.param({}, "spec.publicKeys", id="no keys"),
         pytest.param({"publicKeys": []}, "spec.publicKeys", id="an empty list of keys"),
-        pytest.param({"authMethod": "client_secret_basic"}, "spec.clientSecret", id="no secret"),
+        pytest.param({"authMethod": "client_secret_basic"}, "spec.clientSecret", id="no secret for Basic"),
+        pytest.param({"authMethod": "client_secret_post"}, "spec.clientSecret", id="no secret for the body"),
     ],
 )
 def test_a_client_without_a_credential_says_so_and_all_else_takes_effect(spec: dict[str, Any], field: str) -> None:
