@@ -16,6 +16,7 @@ from keyturn_operator.clients import ClientReconciler
 from keyturn_operator.context import Context
 from keyturn_operator.election import EXIT_LEASE_LOST, Elector, new_identity
 from keyturn_operator.health import Health, application, serve
+from keyturn_operator.key_maker import KeyMaker
 from keyturn_operator.kube.client import KubeClient
 from keyturn_operator.kube.login import login_source
 from keyturn_operator.metrics import Metrics
@@ -26,7 +27,7 @@ from keyturn_operator.replicas import Replicas
 from keyturn_operator.rows import Rows
 from keyturn_operator.rules import Conflicts, RuleReconciler
 from keyturn_operator.settings import OperatorSettings
-from keyturn_operator.signing_keys import KeyMaker, SigningKeyReconciler
+from keyturn_operator.signing_keys import SigningKeyReconciler
 from keyturn_operator.sweep import Sweeper
 from keyturn_operator.watching import OnEvent, kopf_settings, watch
 

@@ -11,10 +11,9 @@ from keyturn_operator import conditions
 from keyturn_operator.conditions import Verdict
 from keyturn_operator.context import Context, path_of
 from keyturn_operator.kube.client import Object
-from keyturn_operator.kube.errors import Forbidden, KubeError, KubeUnavailable
+from keyturn_operator.kube.errors import Forbidden, KubeError, KubeUnavailable, NamespaceTerminates
 from keyturn_operator.logs import get_logger
 from keyturn_operator.queue import Done, Key
-from keyturn_operator.signing_keys import NamespaceTerminates
 
 log = get_logger("reconcile")
 

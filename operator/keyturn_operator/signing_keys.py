@@ -1,14 +1,11 @@
 """SigningKey → the Secret with the signing keys, the row with their public halves and states, and the status."""
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from keyturn import __version__, reasons
-from keyturn.jose import signing
-from keyturn.jose.signing import PrivateKey
-from keyturn.keys.plan import RingPlan, ensure, with_generated
+from keyturn.keys.plan import ensure, with_generated
 from keyturn.keys.ring import KeyRing
 from keyturn.keys.state import InvalidState, KeyPhase, SigningKeyState
 from keyturn.problems import Problem
@@ -18,11 +15,12 @@ from keyturn.timestamps import InvalidTimestamp, format_rfc3339, parse_rfc3339
 from keyturn_operator import audit, conditions
 from keyturn_operator.conditions import Verdict
 from keyturn_operator.context import Context, created_at, is_paused
+from keyturn_operator.key_maker import KeyMaker
 from keyturn_operator.key_secret import Finding, KeySecret, inspect, manifest
 from keyturn_operator.kube.client import Object, collection
-from keyturn_operator.kube.errors import Conflict, Forbidden, NotFound
+from keyturn_operator.kube.errors import Conflict, Forbidden, NamespaceTerminates, NotFound
 from keyturn_operator.logs import get_logger
-from keyturn_operator.queue import Done, Key, Priority
+from keyturn_operator.queue import Done, Key
 from keyturn_operator.references import SecretReferences
 from keyturn_operator.rows import record_of
 from keyturn_operator.settings import PAUSED_ANNOTATION
@@ -149,50 +147,6 @@ def being_made(secret: str, *, lost: bool) -> Verdict:
     return Verdict("Unknown", reasons.PENDING, "The signing keys are being made.")
 
 
-class KeyMaker:
-    """Makes private keys off the event loop, one after the other, and hands each to the reconcile that asked for it."""
-
-    def __init__(self, enqueue: Callable[[Key, Priority], None]) -> None:
-        self._enqueue = enqueue
-        self._one = asyncio.Semaphore(1)
-        self._made: dict[tuple[Key, KeyPhase, str, int], PrivateKey] = {}
-        self._making: dict[tuple[Key, KeyPhase, str, int], asyncio.Task[None]] = {}
-        self._failed: dict[Key, Exception] = {}
-
-    def collect(self, key: Key, plan: RingPlan) -> dict[KeyPhase, PrivateKey] | None:
-        """The keys that the plan asks for; None while they are being made: the object is queued again then.
-
-        Raises what has failed, once: the queue's backoff decides when it is tried again.
-        """
-        if (error := self._failed.pop(key, None)) is not None:
-            raise error
-        wanted = {phase: (key, phase, plan.algorithm, plan.size) for phase in plan.missing}
-        if all(one in self._made for one in wanted.values()):
-            return {phase: self._made[one] for phase, one in wanted.items()}
-        for one in wanted.values():
-            if one not in self._made and one not in self._making:
-                task = asyncio.get_running_loop().create_task(self._make(one), name=f"key for {key}")
-                self._making[one] = task
-        return None
-
-    def forget(self, key: Key) -> None:
-        """The keys were written, or are not wanted any more."""
-        self._failed.pop(key, None)
-        for one in [one for one in self._made if one[0] == key]:
-            del self._made[one]
-
-    async def _make(self, wanted: tuple[Key, KeyPhase, str, int]) -> None:
-        key, _, algorithm, size = wanted
-        try:
-            async with self._one:
-                self._made[wanted] = await asyncio.to_thread(signing.generate, algorithm, size)
-        except Exception as error:  # noqa: BLE001 - whoever asked gets it
-            self._failed[key] = error
-        finally:
-            del self._making[wanted]
-            self._enqueue(key, Priority.CHANGE)
-
-
 class SigningKeyReconciler:
     """Reconciles SigningKeys: the one that the installation names; the others are told that they do not count."""
 
@@ -247,7 +201,7 @@ class SigningKeyReconciler:
                 return await self._publish(key, obj, spec, plan.ring, row, problems, held=held)
             await context.write_status(key, obj, [held])
             return Done()
-        generated = self._maker.collect(key, plan)
+        generated = self._maker.collect(key, plan.missing, algorithm=plan.algorithm, size=plan.size)
         if generated is None:
             if found.ring is not None and plan.changed:
                 # What is withdrawn is withdrawn now, whether or not its successor is made already.
@@ -334,7 +288,3 @@ class SigningKeyReconciler:
         known = self._context.rows.known(key)
         for one in {uid} | ({known.uid} if known is not None else set()):
             await self._context.withdraw(key, one, cause)
-
-
-class NamespaceTerminates(Exception):
-    """The namespace is being deleted: final, and no error."""

@@ -39,6 +39,10 @@ class KubeUnavailable(Exception):
     """The API server cannot be reached, is overloaded, or failed itself: worth another attempt later."""
 
 
+class NamespaceTerminates(Exception):
+    """The namespace is being deleted: final, and no error. Nothing is made anew in it."""
+
+
 _BY_STATUS: dict[int, type[KubeError]] = {403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone}
 
 

@@ -10,13 +10,14 @@ from keyturn.jose.signing import PrivateKey
 from keyturn.keys.ring import KeyRing
 from keyturn.keys.state import KeyPhase, SigningKeyState
 from keyturn.records import Kind
+from keyturn_operator.key_maker import KeyMaker
 from keyturn_operator.kube.client import Object, collection
 from keyturn_operator.kube.errors import Conflict, Forbidden
 from keyturn_operator.queue import Done
 from keyturn_operator.reconcile import Worker
 from keyturn_operator.references import SecretReferences
 from keyturn_operator.settings import PAUSED_ANNOTATION
-from keyturn_operator.signing_keys import KeyMaker, SigningKeyReconciler
+from keyturn_operator.signing_keys import SigningKeyReconciler
 from tests.sample_keys import sample_key
 from tests.unit.operator.fakes import NAMESPACE, Stage, key
 
