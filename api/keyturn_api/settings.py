@@ -65,10 +65,12 @@ class ApiSettings(BaseSettings):
         le=600,
     )
     shutdown_timeout: int = setting(20, "How long requests in flight may take after that.", ge=1, le=600)
-    gateway_profile: Literal["original-request", "envoy"] = setting(
+    gateway_profile: Literal["original-request", "envoy", "nginx", "traefik", "caddy", "haproxy"] = setting(
         "original-request",
-        "What the gateway sends to `/auth`: `original-request` (the headers Original-Request-Uri and Original-Request-Method) or "
-        "`envoy` (the path behind `/auth`, method and host of the request itself). Only this profile's headers are read.",
+        "How the gateway asks at `/auth`: `envoy` (HTTP: the path behind `/auth`, method and host of the request itself), `nginx` "
+        "(auth_request: X-Original-URL, X-Original-Method), `traefik` and `caddy` (X-Forwarded-Method, X-Forwarded-Uri, "
+        "X-Forwarded-Host), `haproxy` (X-Original-Method, X-Original-Uri, X-Original-Host), `original-request` "
+        "(Original-Request-Uri, Original-Request-Method). Only this profile's headers are read.",
     )
     context_headers: bool = setting(
         False,

@@ -93,16 +93,13 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
     authenticator = ClientAuthenticator(settings, snapshot, guard, verifier, limiter, metrics)
     authenticator.on_store_replaced = follower.wake
     token = TokenEndpoint(settings, snapshot, signing_keys, authenticator, activity, metrics)
-    profile: profiles.Profile = profiles.original_request
-    if settings.gateway_profile == "envoy":
-        profile = profiles.envoy(settings.service_prefix.encode(), context_headers=settings.context_headers)
     application = Application(
         settings,
         gateway=Gateway(
             snapshot,
             tokens,
             metrics,
-            profile=profile,
+            profile=profiles.choose(settings),
             header_prefix=settings.header_prefix,
             is_stale=readiness.is_stale,
         ),

@@ -8,7 +8,8 @@ from keyturn.records import Kind
 from keyturn.rules.state import Condition, RouteState, RuleState
 from keyturn_api.gateway import Gateway
 from keyturn_api.http import Response
-from keyturn_api.profiles import envoy, original_request
+from keyturn_api.profiles.envoy import envoy
+from keyturn_api.profiles.original_request import original_request
 from tests.unit.api.worlds import World, access_token, content, fields, metrics, scope
 from tests.unit.tokens.worlds import NOW
 

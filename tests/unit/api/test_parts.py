@@ -41,7 +41,7 @@ def test_the_documented_table_of_settings_is_the_current_one() -> None:
         pytest.param({"issuer": "https://user:pw@issuer.example"}, id="an issuer with a password"),
         pytest.param({"service_prefix": "oauth2"}, id="a prefix without a slash"),
         pytest.param({"token_lifetime": 90, "max_token_lifetime": 60}, id="a default beyond the maximum"),
-        pytest.param({"gateway_profile": "nginx"}, id="a profile that is not built"),
+        pytest.param({"gateway_profile": "squid"}, id="a profile that does not exist"),
         pytest.param({"rate_limit_exempt": "everyone"}, id="no network"),
         pytest.param({"header_prefix": "Bad Header:"}, id="a prefix that is no header name"),
     ],

@@ -13,7 +13,7 @@ from keyturn_api.gateway import Gateway
 from keyturn_api.http import Response, oauth_error
 from keyturn_api.metadata import oauth_metadata, openid_configuration
 from keyturn_api.metrics import Metrics as ApiMetrics
-from keyturn_api.profiles import original_request
+from keyturn_api.profiles.original_request import original_request
 from keyturn_api.tokeninfo import TokenInfo
 from keyturn_operator.metrics import Metrics as OperatorMetrics
 from tests.golden import assert_golden
