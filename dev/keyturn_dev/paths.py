@@ -12,6 +12,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 CONTROL_PLANE = PROJECT / "dev" / "control-plane"
 GO_REQUIREMENTS = PROJECT / "dev" / "go-requirements.txt"
 POSTGRES_REQUIREMENTS = PROJECT / "dev" / "postgres-requirements.txt"
+ENVOY_REQUIREMENTS = PROJECT / "dev" / "envoy-requirements.txt"
+GATEWAYS = PROJECT / "dev" / "gateways"
 CLUSTER_STATE = PROJECT / ".run" / "cluster"
 
 

@@ -11,6 +11,7 @@ import pytest
 from keyturn_dev import binaries
 from keyturn_dev.binaries import cache_key, ensure_binaries, ensure_kubectl, kubectl_on_path, parse_kubectl_version
 from keyturn_dev.errors import DevError
+from keyturn_dev.go_programs import module_version
 from keyturn_dev.paths import CONTROL_PLANE, cache_folder
 from keyturn_dev.progress import Progress
 from tests.unit.dev.programs import write_program
@@ -69,7 +70,7 @@ def test_the_version_is_linked_in_so_that_clients_can_parse_it() -> None:
 
 def test_our_go_mod_pins_one_version_of_all_of_kubernetes() -> None:
     text = (CONTROL_PLANE / "go.mod").read_text()
-    minor_and_patch = binaries.module_version(text, "k8s.io/kubernetes").removeprefix("v1.")
+    minor_and_patch = module_version(text, "k8s.io/kubernetes").removeprefix("v1.")
     replaced = re.findall(r"^\tk8s\.io/\S+ => k8s\.io/\S+ v0\.(\S+)$", text, re.MULTILINE)
     assert len(replaced) > 25
     assert set(replaced) == {minor_and_patch}
