@@ -12,6 +12,7 @@ _GRANTS = (
     "audiences",
     "allowedCustomClaims",
     "authMethod",
+    "serviceAccount",
     "suspended",
     "expiresAt",
     "tokenLifetime",

@@ -16,6 +16,8 @@ from keyturn.clients.claims import is_claim_name, is_reserved
 from keyturn.clients.client_id import PATTERN, default_client_id, is_client_id, reserving_namespace
 from keyturn.clients.keys import FIELDS as KEY_FIELDS
 from keyturn.clients.keys import read_keys, still_named
+from keyturn.clients.service_account import FIELDS as ACCOUNT_FIELDS
+from keyturn.clients.service_account import check_account, service_account_ref
 from keyturn.clients.state import AUTH_METHODS, PRIVATE_KEY_JWT, SECRET_METHODS, ClientKey, ClientState
 from keyturn.durations import InvalidDuration, parse_duration
 from keyturn.problems import Problem
@@ -26,6 +28,7 @@ FIELDS: Final = frozenset(
         *("clientId", "clientName", "description", "contacts", "authMethod", "publicKeys", "clientSecret"),
         *("permissions", "audiences", "allowedCustomClaims", "tokenLifetime"),
         *("suspended", "expiresAt", "revokeTokensIssuedBefore"),
+        "serviceAccount",
     }
 )
 SECRET_FIELDS: Final = frozenset({"secretName", "generate"})
@@ -151,8 +154,11 @@ class _Reader:
 
     def unknown_fields(self) -> None:
         reference = self.spec.get("clientSecret")
+        account = self.spec.get("serviceAccount")
         keys = self.spec.get("publicKeys")
         parts = [("", self.spec, FIELDS)]
+        if isinstance(account, Mapping):
+            parts.append(("serviceAccount.", account, ACCOUNT_FIELDS))
         if isinstance(reference, Mapping):
             parts.append(("clientSecret.", reference, SECRET_FIELDS))
         if isinstance(keys, list):
@@ -175,6 +181,7 @@ class _Reader:
         return keys
 
     def credentials_fit(self, method: str) -> None:
+        self.problems += check_account(self.spec, method)
         if method == PRIVATE_KEY_JWT and "clientSecret" in self.spec:
             self.report(
                 reasons.INVALID_SPEC, "clientSecret", f"does not go with authMethod {method}: take one of them out"
@@ -294,7 +301,7 @@ def _both(last: Sequence[str], named: Sequence[str]) -> tuple[str, ...]:
 
 
 def _missing_credential(state: ClientState, spec: Mapping[str, Any]) -> list[Problem]:
-    if state.auth_method == PRIVATE_KEY_JWT and not state.keys:
+    if state.auth_method == PRIVATE_KEY_JWT and not state.keys and service_account_ref(spec) is None:
         fault = "the client has no key and cannot authenticate: add one"
         return [Problem(reasons.NO_CREDENTIAL, "spec.publicKeys", fault)]
     if state.auth_method in SECRET_METHODS and "clientSecret" not in spec:

@@ -80,6 +80,22 @@ class SecretHash:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkloadAccount:
+    """The Kubernetes ServiceAccount whose pods are this client. `uid` tells it from an account that is made anew under its name."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def to_body(self) -> dict[str, Any]:
+        return {"namespace": self.namespace, "name": self.name, "uid": self.uid}
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        return cls(namespace=body["namespace"], name=body["name"], uid=body["uid"])
+
+
+@dataclass(frozen=True, slots=True)
 class ClientState:
     """One client in force. Times are seconds since the epoch, `token_lifetime` seconds (None: the installation's default).
 
@@ -99,6 +115,7 @@ class ClientState:
     expires_at: float | None = None
     revoke_before: float | None = None
     introspection: str = "own"
+    service_account: WorkloadAccount | None = None
 
     def is_enabled(self, now: float) -> bool:
         """Whether the client may get and use tokens at this time."""
@@ -124,6 +141,7 @@ class ClientState:
             "expiresAt": self.expires_at,
             "revokeBefore": self.revoke_before,
             "introspection": self.introspection,
+            "serviceAccount": None if self.service_account is None else self.service_account.to_body(),
         }
 
     @classmethod
@@ -143,4 +161,5 @@ class ClientState:
             expires_at=body["expiresAt"],
             revoke_before=body["revokeBefore"],
             introspection=body["introspection"],
+            service_account=WorkloadAccount.from_body(account) if (account := body.get("serviceAccount")) else None,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from keyturn.clients.state import PRIVATE_KEY_JWT, ClientState
-from keyturn.jose.jws import MalformedToken, parse_claims, parse_compact
+from keyturn.jose.jws import CompactJws, MalformedToken, parse_claims, parse_compact
 from keyturn.jose.keys import PublicKey
 from keyturn.records import UsedJti
 from keyturn.tokens import refusal
@@ -61,26 +61,39 @@ def token_hash(client_id: str, jti: str) -> bytes:
     return hashlib.sha256(b"%d:%b%b" % (len(name), name, jti.encode())).digest()
 
 
+@dataclass(frozen=True, slots=True)
+class ReadAssertion:
+    """An assertion taken apart; nothing in it is proven."""
+
+    jws: CompactJws
+    claims: Mapping[str, Any]
+
+
+def read_assertion(assertion: bytes, *, max_bytes: int = 8192) -> ReadAssertion:
+    """Takes an assertion apart. Raises `TokenRefused`."""
+    try:
+        jws = parse_compact(assertion, max_bytes=max_bytes)
+        return ReadAssertion(jws, parse_claims(jws.payload))
+    except MalformedToken as error:
+        raise TokenRefused(refusal.MALFORMED, f"client_assertion: {error.description}") from error
+
+
 def verify_assertion(
-    assertion: bytes,
+    assertion: bytes | ReadAssertion,
     *,
     clients: Clients,
     policy: AssertionPolicy,
     store_born_at: float,
     now: float,
     client_id: str | None = None,
-    max_bytes: int = 8192,
 ) -> VerifiedAssertion:
     """Checks a client assertion by RFC 7523 section 3 and draft-ietf-oauth-rfc7523bis (audience: the issuer alone).
 
     `client_id` is the request's parameter, if any. `store_born_at`: assertions from before the store's birth may have been used already
     without a trace. Raises `TokenRefused`. The client's key and algorithm come from its registration, never from the token.
     """
-    try:
-        jws = parse_compact(assertion, max_bytes=max_bytes)
-        claims = parse_claims(jws.payload)
-    except MalformedToken as error:
-        raise TokenRefused(refusal.MALFORMED, f"client_assertion: {error.description}") from error
+    read = assertion if isinstance(assertion, ReadAssertion) else read_assertion(assertion)
+    jws, claims = read.jws, read.claims
     subject = _text(claims, "sub", _MAX_ID)
     if _text(claims, "iss", _MAX_ID) != subject:
         raise TokenRefused(refusal.WRONG_ISSUER, "client_assertion: iss and sub must both be the client id")
