@@ -74,7 +74,7 @@ def conditions(*types: str) -> list[Manifest]:
 
 
 def full_clients() -> list[Manifest]:
-    """Two clients that together use every field of a ClientCredential's spec."""
+    """Three clients that together use every field of a ClientCredential's spec."""
     keys = [
         {"jwk": {**public_jwk("rsa"), "key_ops": ["verify"], "ext": True}, "kid": "rsa"},
         {"jwk": elliptic_jwk("ec")},
@@ -96,9 +96,11 @@ def full_clients() -> list[Manifest]:
     with_keys = {**spec, "clientId": "full-client", "authMethod": "private_key_jwt", "publicKeys": keys}
     secret = {"secretName": "full-secret", "generate": False}
     with_secret = {**spec, "authMethod": "client_secret_basic", "clientSecret": secret}
+    with_account = {**spec, "authMethod": "private_key_jwt", "serviceAccount": {"name": "full-account"}}
     return [
         manifest("ClientCredential", "full", with_keys),
         manifest("ClientCredential", "full-secret", with_secret),
+        manifest("ClientCredential", "full-workload", with_account),
     ]
 
 

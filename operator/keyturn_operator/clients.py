@@ -12,7 +12,8 @@ from keyturn import reasons
 from keyturn.clients.client_id import default_client_id
 from keyturn.clients.parse import ClientSettings, SecretRef, invalidates, parse_client, secret_ref
 from keyturn.clients.secret import secret_origin, with_secret
-from keyturn.clients.state import ClientState, SecretHash
+from keyturn.clients.service_account import keep_account
+from keyturn.clients.state import ClientKey, ClientState, SecretHash
 from keyturn.problems import Problem
 from keyturn.records import StoredRecord
 from keyturn.store.interface import Taken
@@ -26,6 +27,7 @@ from keyturn_operator.logs import get_logger
 from keyturn_operator.queue import Done, Key, Priority
 from keyturn_operator.references import SecretReferences
 from keyturn_operator.rows import key_of, record_of
+from keyturn_operator.service_accounts import ServiceAccounts
 
 log = get_logger("clients")
 
@@ -92,7 +94,8 @@ def usability(state: ClientState, now: float) -> Verdict | None:
     if state.expires_at is not None and now >= state.expires_at:
         text = f"The client has expired at {format_rfc3339(state.expires_at)} (spec.expiresAt)."
         return Verdict("False", reasons.EXPIRED, text)
-    if not any(key.is_current(now) for key in state.keys) and not any(one.is_current(now) for one in state.secrets):
+    credentials: tuple[ClientKey | SecretHash, ...] = (*state.keys, *state.secrets)
+    if state.service_account is None and not any(one.is_current(now) for one in credentials):
         text = "None of the client's keys and secrets is valid now (see their notBefore and notAfter)."
         return Verdict("False", reasons.NO_CREDENTIAL, text)
     return None
@@ -144,9 +147,10 @@ def last_token_issued(present: object, used_at: float | None) -> str | None:
 class ClientReconciler:
     """Reconciles one ClientCredential at a time; knows which objects want which client id, and which Secret."""
 
-    def __init__(self, context: Context, references: SecretReferences) -> None:
+    def __init__(self, context: Context, references: SecretReferences, accounts: SecretReferences) -> None:
         self._context = context
         self._references = references
+        self._accounts = ServiceAccounts(context, accounts)
         self._wanted: dict[Key, str] = {}
         self._contenders: dict[str, set[Key]] = {}
         self._used_at: dict[Key, float] = {}
@@ -183,6 +187,9 @@ class ClientReconciler:
                 # What the edit restricts must not wait for the Secret: its last hash counts until it can be read again.
                 unread = error
                 state = dataclasses.replace(state, secrets=kept_secrets(last, reference))
+        if state is not None:
+            resolved = await self._accounts.resolve(key, spec, state, last, born, valid=not invalidates(problems))
+            state, problems, unread = resolved.state, [*problems, *resolved.problems], unread or resolved.unread
         if is_paused(obj) and state is not None:
             state, problems, held = await self._paused(key, spec, born, last, state, problems, reference, material)
         elif state is not None and reference is not None and material is not None:
@@ -192,12 +199,17 @@ class ClientReconciler:
         self._claim(key, state.client_id if state is not None else self._asked_for(key, spec))
         if state is None:
             await self._withdraw(key, uid, "its client id cannot be used")
+            self._accounts.refused(key)
             await context.write_status(
                 key, obj, [conditions.of_problems(problems)], status_fields(None, reference, None)
             )
             return Done()
 
         outcome = await context.write_row(key, obj, record_of(key, obj, born, state.to_body(), state.client_id), row)
+        if isinstance(outcome, Taken):
+            self._accounts.refused(key)
+        else:
+            self._accounts.written(key, state)
         if unread is not None:
             raise unread
         used_at = self._used_at.get(key)
@@ -233,6 +245,7 @@ class ClientReconciler:
         for uid in sorted(uids):
             await self._context.withdraw(key, uid, "the object was deleted")
         self._references.set(key, None)
+        self._accounts.gone(key)
         self._used_at.pop(key, None)
         self._claim(key, None)
 
@@ -284,6 +297,8 @@ class ClientReconciler:
         kept, problems = paused.client_in_force(
             spec, namespace=key.namespace, name=key.name, created_at=born, last=last, settings=self._settings
         )
+        if kept is not None:
+            kept = keep_account(kept, state.service_account, last)
         if kept is not None and last is not None and reference is not None:
             # The Secret's new value waits too; the old one counts for as long as the spec names its Secret and that is there.
             there = material is None or material.data is not None

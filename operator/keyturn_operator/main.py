@@ -26,6 +26,7 @@ from keyturn_operator.references import SecretReferences, SecretWatch
 from keyturn_operator.replicas import Replicas
 from keyturn_operator.rows import Rows
 from keyturn_operator.rules import Conflicts, RuleReconciler
+from keyturn_operator.service_accounts import PLURAL as SERVICE_ACCOUNTS
 from keyturn_operator.settings import OperatorSettings
 from keyturn_operator.signing_keys import SigningKeyReconciler
 from keyturn_operator.sweep import Sweeper
@@ -123,9 +124,9 @@ class Operator:
         queue = WorkQueue(work, workers=settings.workers)
         replicas = Replicas(store, queue.add, lambda: [*{*sweeper.listed, *rows.keys()}])
         context = Context(kube, store, rows, replicas, settings, self._metrics, queue.add)
-        references = SecretReferences()
+        references, accounts = SecretReferences(), SecretReferences()
         conflicts = Conflicts(queue.add)
-        clients = ClientReconciler(context, references)
+        clients = ClientReconciler(context, references, accounts)
         rules = RuleReconciler(context, conflicts)
         keys = SigningKeyReconciler(context, references, KeyMaker(queue.add))
         worker = Worker(context, {Kind.CLIENT: clients, Kind.SIGNING_KEY: keys, Kind.ACCESS_RULE: rules})
@@ -153,7 +154,10 @@ class Operator:
         group.create_task(conflicts.run(), name="conflicts")
         group.create_task(sweeper.run(), name="sweep")
         for namespace in settings.namespaces:
-            group.create_task(SecretWatch(kube, namespace, references, queue.add).run(), name=f"secrets of {namespace}")
+            secrets = SecretWatch(kube, namespace, references, queue.add)
+            group.create_task(secrets.run(), name=f"secrets of {namespace}")
+            accounts_watch = SecretWatch(kube, namespace, accounts, queue.add, plural=SERVICE_ACCOUNTS)
+            group.create_task(accounts_watch.run(), name=f"service accounts of {namespace}")
         group.create_task(_kopf_until_it_ends(on_event, settings.namespaces, self._catch_signals), name="kopf")
 
     async def _open(self, store: Store) -> None:

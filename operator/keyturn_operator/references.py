@@ -1,4 +1,4 @@
-"""Which objects look at which Secrets, and the watch that tells them of a change."""
+"""Which objects look at which Secrets (or ServiceAccounts), and the watch that tells them of a change."""
 
 import asyncio
 import contextlib
@@ -58,14 +58,24 @@ def version_of(secret: Mapping[str, Any]) -> tuple[str, str]:
 
 
 class SecretWatch:
-    """Watches one namespace's Secrets, metadata only: their values pass through this process for those referred to only."""
+    """Watches one namespace's Secrets, metadata only: their values pass through this process for those referred to only.
+
+    `plural` names other objects of the core group to watch in their place.
+    """
 
     def __init__(
-        self, kube: Kube, namespace: str, references: SecretReferences, enqueue: Callable[[Key, Priority], None]
+        self,
+        kube: Kube,
+        namespace: str,
+        references: SecretReferences,
+        enqueue: Callable[[Key, Priority], None],
+        *,
+        plural: str = "secrets",
     ) -> None:
         self._kube = kube
         self._namespace = namespace
-        self._path = collection("v1", "secrets", namespace)
+        self._plural = plural
+        self._path = collection("v1", plural, namespace)
         self._references = references
         self._enqueue = enqueue
         self._seen: dict[str, tuple[str, str]] = {}
@@ -91,7 +101,7 @@ class SecretWatch:
                     await asyncio.sleep(RETRY_FIRST)
                     continue
                 failures += 1
-                log.warning("the watch of Secrets was broken", namespace=self._namespace, cause=str(error))
+                log.warning("a watch was broken", namespace=self._namespace, resource=self._plural, cause=str(error))
                 delay = min(RETRY_LAST, RETRY_FIRST * 2.0 ** min(failures - 1, 8))
                 await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
 

@@ -297,6 +297,31 @@ REFUSALS = [
         "authMethod client_secret_basic and client_secret_post need clientSecret",
         lambda: client(authMethod="client_secret_post"),
     ),
+    case(
+        "a ServiceAccount beside keys",
+        "publicKeys do not go with serviceAccount",
+        lambda: client(serviceAccount={"name": "a"}, publicKeys=[{"pem": manifests.public_pem()}]),
+    ),
+    case(
+        "a ServiceAccount beside a secret",
+        "serviceAccount goes with authMethod private_key_jwt only",
+        lambda: client(
+            authMethod="client_secret_basic",
+            clientSecret={"secretName": "a", "generate": False},
+            serviceAccount={"name": "a"},
+        ),
+    ),
+    case("a ServiceAccount without a name", "name: Required value", lambda: client(serviceAccount={})),
+    case(
+        "a ServiceAccount of another namespace",
+        "namespace",
+        lambda: client(serviceAccount={"namespace": "a", "name": "b"}),
+    ),
+    case(
+        "a ServiceAccount's name that is none",
+        "spec.serviceAccount.name",
+        lambda: client(serviceAccount={"name": "A_b"}),
+    ),
     case("a permission with a space", "spec.permissions[0]", lambda: client(permissions=["a b"])),
     case("a permission twice", "Duplicate value", lambda: client(permissions=["a", "a"])),
     case("a permission of 257 characters", "spec.permissions[0]: Too long", lambda: client(permissions=["a" * 257])),

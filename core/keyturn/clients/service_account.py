@@ -70,9 +70,13 @@ def with_service_account(
         fault = f"there is no ServiceAccount {name} in this namespace yet: create it"
         return bare, [Problem(reasons.SERVICE_ACCOUNT_NOT_FOUND, f"{_FIELD}.name", fault)]
     account = WorkloadAccount(namespace, name, uid)
-    if not valid and (last is None or last.service_account != account or not _still_open(state, last)):
-        return bare, []
-    return replace(state, service_account=account), []
+    return (replace(state, service_account=account) if valid else keep_account(state, account, last)), []
+
+
+def keep_account(state: ClientState, account: WorkloadAccount | None, last: ClientState | None) -> ClientState:
+    """The state with this account if that was in force already: what is left where nothing may be added."""
+    kept = account is not None and last is not None and last.service_account == account and _still_open(state, last)
+    return replace(state, service_account=account if kept else None)
 
 
 def taken(name: str, owner: str) -> Problem:

@@ -1,7 +1,7 @@
 """Workload identity: a pod's projected ServiceAccount token as the client assertion (RFC 7523 with the cluster as the issuer).
 
-Such a token is no assertion of the client's own making: its issuer is the Kubernetes API server, its `jti` is not consumed (the kubelet hands
-the same token out until it renews it), and everything that names the pod and its account has to fit what the operator has recorded.
+Such a token is not of the client's own making: its issuer is the Kubernetes API server, its `jti` is not consumed (the kubelet hands the
+same token out until it renews it), and everything that names the pod and its account has to fit what the operator has recorded.
 """
 
 from collections.abc import Mapping
@@ -68,10 +68,10 @@ def verify_workload(
     client_id: str | None,
     now: float,
 ) -> VerifiedWorkload:
-    """Checks a ServiceAccount token whose `iss` was found to be the cluster's. `client_id` is the request's parameter.
+    """Checks a ServiceAccount token of the cluster. `client_id` is the request's parameter.
 
-    Raises `TokenRefused`, with reason `UNKNOWN_KEY` where the issuer's keys as loaded hold no key of this `kid`. What does not fit the named
-    client is refused in one wording, whatever it is: a pod learns nothing about other clients.
+    Raises `TokenRefused`, with reason `UNKNOWN_KEY` where the issuer's keys as loaded hold no key of this `kid`. What does not fit the
+    named client is refused in one wording, whatever it is: a pod learns nothing about other clients.
     """
     jws, claims = assertion.jws, assertion.claims
     if claims.get("iss") != policy.token_issuer:

@@ -12,6 +12,7 @@ from keyturn.clients.claims import RESERVED_CLAIMS
 from keyturn.clients.client_id import PATTERN
 from keyturn.clients.keys import FIELDS as KEY_FIELDS
 from keyturn.clients.keys import MAX_KEYS
+from keyturn.clients.service_account import FIELDS as ACCOUNT_FIELDS
 from keyturn.clients.state import AUTH_METHODS
 from keyturn.keys.state import KeyPhase
 from keyturn_operator.conditions import MAX_MESSAGE
@@ -172,6 +173,7 @@ def test_each_kind_is_namespaced_and_has_its_short_name_and_category(plural: str
         ("spec", client_parse.FIELDS),
         ("spec.clientSecret", client_parse.SECRET_FIELDS),
         ("spec.publicKeys[]", KEY_FIELDS),
+        ("spec.serviceAccount", ACCOUNT_FIELDS),
     ],
 )
 def test_the_client_schema_has_exactly_the_fields_that_the_operator_reads(path: str, fields: frozenset[str]) -> None:

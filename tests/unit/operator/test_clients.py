@@ -46,7 +46,7 @@ async def stage() -> Clients:
     made = await Clients.make()
     assert isinstance(made, Clients)
     made.references = SecretReferences()
-    made.reconciler = ClientReconciler(made.context, made.references)
+    made.reconciler = ClientReconciler(made.context, made.references, SecretReferences())
     return made
 
 
