@@ -1,0 +1,226 @@
+"""The Kubernetes API as commands use it: a few calls under the caller's own kubeconfig, each bounded, with failures in words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import ssl
+import tempfile
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+
+import httpx2
+import typer
+
+from keyturn import __version__
+
+from .errors import CommandError, Exit
+from .kubeconfig import Access, find_access, unusable
+from .output import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+GROUP: Final = "keyturn.dev"
+VERSION: Final = "v1alpha1"
+TIMEOUT_SECONDS: Final = 15.0
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+PAGE: Final = 500
+MAX_PAGES: Final = 1000
+
+Object = dict[str, Any]
+
+# The options of every command that talks to a cluster.
+KubeconfigOption = Annotated[
+    str | None,
+    typer.Option("--kubeconfig", metavar="FILE", help="The kubeconfig; KUBECONFIG unless given.", show_default=False),
+]
+ContextOption = Annotated[
+    str | None,
+    typer.Option("--context", help="The kubeconfig's context; the current one unless given.", show_default=False),
+]
+NamespaceOption = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="The namespace; the context's unless given.", show_default=False),
+]
+
+
+class Absent(CommandError):
+    """404: the object, or its kind, is not there."""
+
+
+class Refused(CommandError):
+    """The API server said no. `status` is HTTP's."""
+
+    def __init__(self, problem: str, next_step: str, status: int) -> None:
+        super().__init__(problem, next_step, Exit.REFUSED)
+        self.status = status
+
+
+class Kube:
+    """One API server, one namespace to begin with. Every method raises CommandError in words that a person can act on."""
+
+    def __init__(self, client: httpx2.Client, *, namespace: str, tls_name: str | None = None) -> None:
+        self._client = client
+        self._extensions = {"sni_hostname": tls_name} if tls_name else {}
+        self.namespace = namespace
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def path(self, plural: str, name: str = "", *, namespace: str | None = None) -> str:
+        """The path of a collection of ours, or of an object in it."""
+        base = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace or self.namespace}/{plural}"
+        return f"{base}/{name}" if name else base
+
+    def get(self, path: str) -> Object:
+        """Raises Absent when there is nothing."""
+        return self._call("GET", path)
+
+    def list(self, path: str) -> list[Object]:
+        """All objects of a collection."""
+        found: list[Object] = []
+        token = ""
+        for _ in range(MAX_PAGES):
+            page = self._call("GET", path, query={"limit": str(PAGE), **({"continue": token} if token else {})})
+            items = page.get("items")
+            found += [one for one in items if isinstance(one, dict)] if isinstance(items, list) else []
+            token = str((page.get("metadata") or {}).get("continue") or "")
+            if not token:
+                return found
+        raise CommandError("The API server's list does not end.", "Try again.", Exit.UNREACHABLE)
+
+    def patch(self, path: str, change: Mapping[str, Any]) -> Object:
+        """Merge-patches (RFC 7386) an object; with a `metadata.resourceVersion`, only as long as it is that one."""
+        return self._call("PATCH", path, body=change, content="application/merge-patch+json")
+
+    def create(self, path: str, body: Mapping[str, Any]) -> Object:
+        """POSTs an object, or a review."""
+        return self._call("POST", path, body=body)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content: str = "application/json",
+    ) -> Object:
+        written = {} if method == "GET" else {"fieldManager": "keyturn"}
+        headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": content})
+        try:
+            request = self._client.build_request(
+                method,
+                path,
+                params={**written, **(query or {})},
+                content=None if body is None else json.dumps(body).encode(),
+                headers=headers,
+                extensions=self._extensions,
+            )
+            answer = self._client.send(request, stream=True)
+            with contextlib.closing(answer):
+                read = b""
+                for chunk in answer.iter_bytes():
+                    read += chunk
+                    if len(read) > MAX_ANSWER_BYTES:
+                        raise CommandError("The API server's answer is too long.", "Try again.", Exit.UNREACHABLE)
+        except httpx2.HTTPError as error:
+            raise _unreachable(error) from None
+        try:
+            told = json.loads(read)
+        except ValueError:
+            told = None
+        if answer.status_code >= 300:
+            raise _refusal(path, answer.status_code, told)
+        if not isinstance(told, dict):
+            raise CommandError("The API server's answer is no JSON object.", "Check the kubeconfig.", Exit.UNREACHABLE)
+        return told
+
+
+def open_kube(*, kubeconfig: str | None = None, context: str | None = None, namespace: str | None = None) -> Kube:
+    """The cluster that the caller means, and `namespace` or else the context's. Use it in a `with`.
+
+    Raises:
+        CommandError: there is no usable kubeconfig.
+    """
+    access = find_access(kubeconfig=kubeconfig, context=context)
+    client = httpx2.Client(
+        base_url=access.server,
+        verify=_tls(access),
+        headers={
+            "User-Agent": f"keyturn/{__version__}",
+            **({"Authorization": f"Bearer {access.token}"} if access.token else {}),
+        },
+        timeout=TIMEOUT_SECONDS,
+        follow_redirects=False,
+        proxy=access.proxy,
+    )
+    return Kube(client, namespace=namespace or access.namespace, tls_name=access.tls_name)
+
+
+def _tls(access: Access) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cadata=access.authority)
+    except (ssl.SSLError, ValueError):
+        raise unusable("The kubeconfig's certificate authority is no certificate in PEM.") from None
+    if not access.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if access.certificate is not None and access.key is not None:
+        with _passing_file(f"{access.certificate}\n{access.key}") as path:
+            try:
+                context.load_cert_chain(path)
+            except (ssl.SSLError, OSError):
+                raise unusable("The kubeconfig's client certificate and key can't be used.") from None
+    return context
+
+
+@contextlib.contextmanager
+def _passing_file(content: str) -> Iterator[str]:
+    """A file that only its owner can read and that is gone afterwards: OpenSSL takes a key from nothing else."""
+    descriptor, path = tempfile.mkstemp(prefix="keyturn-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(content)
+        yield path
+    finally:
+        os.unlink(path)  # noqa: PTH108
+
+
+def _unreachable(error: httpx2.HTTPError) -> CommandError:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        problem = "The API server shows a certificate that the kubeconfig doesn't vouch for."
+    elif isinstance(error, httpx2.TimeoutException):
+        problem = f"The API server gave no answer within {TIMEOUT_SECONDS:.0f} s."
+    else:
+        # The kind of failure only: an exception's text may hold parts of the request.
+        problem = f"The API server can't be reached ({type(error).__name__})."
+    return CommandError(problem, "Check the kubeconfig's context and that the cluster runs.", Exit.UNREACHABLE)
+
+
+def _refusal(path: str, status: int, told: object) -> CommandError:
+    said = told.get("message") if isinstance(told, dict) else None
+    text = printable(said).rstrip(".") if isinstance(said, str) and said else f"HTTP {status}"
+    if status == 401:
+        return Refused("The API server does not know who asks (HTTP 401).", "Log in to the cluster anew.", status)
+    if status == 403:
+        return Refused(f"The API server refused: {text}.", "Ask for a role that allows it.", status)
+    if status == 404:
+        plural, _, name = path.rpartition("/")
+        return Absent(
+            f"{name} is not there ({plural.rpartition('/')[2]}).",
+            "Check the name, --namespace and --context.",
+            Exit.REFUSED,
+        )
+    if status == 429 or status >= 500:
+        return CommandError(
+            f"The API server can't serve now (HTTP {status}).", "Try again in a moment.", Exit.UNREACHABLE
+        )
+    return Refused(f"The API server refused: {text}.", "", status)
