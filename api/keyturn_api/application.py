@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from keyturn import __version__
 from keyturn.snapshot import Snapshot
 from keyturn_api import docs
+from keyturn_api.addresses import CallerAddresses
 from keyturn_api.errors import SERVER_ERROR, ApiError
 from keyturn_api.http import Disconnected, Receive, Response, Scope, Send, oauth_error, problem, request_id
 from keyturn_api.http_protocol import CONNECTION
@@ -52,6 +53,7 @@ class Application:
         self._token = token
         self._oauth_paths = {prefix + path.encode() for path in _OAUTH_PATHS}
         self._other = other
+        self._addresses = CallerAddresses(settings.trusted_proxies, settings.forwarded_header)
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,8 +67,10 @@ class Application:
             elif path.startswith(self._auth_tree):
                 answer = self._gateway(scope)
             elif path == self._token_path:
+                self._addresses.settle(scope)
                 answer = await self._token(scope, receive)
             else:
+                self._addresses.settle(scope)
                 await self._other(scope, receive, send)
                 return
         except Disconnected:

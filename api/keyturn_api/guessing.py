@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from keyturn_api.addresses import counted
+
 _WINDOW = 60.0
 _MAX_COUNTERS = 50_000
 
@@ -25,7 +27,7 @@ class GuessLimiter:
             return None
         if not 0 <= now - self._window < _WINDOW or len(self._counts) > _MAX_COUNTERS:
             self._window, self._counts = now, {}
-        keys = ((address, ""), (address, client_id))
+        keys = _keys(client_id, address)
         if any(self._counts.get(key, 0) >= self._limit for key in keys):
             return max(1.0, self._window + _WINDOW - now)
         for key in keys:
@@ -34,7 +36,7 @@ class GuessLimiter:
 
     def succeeded(self, client_id: str, address: str) -> None:
         """Takes the attempt back."""
-        for key in ((address, ""), (address, client_id)):
+        for key in _keys(client_id, address):
             count = self._counts.get(key, 0)
             if count > 1:
                 self._counts[key] = count - 1
@@ -49,3 +51,8 @@ class GuessLimiter:
         except ValueError:
             return False
         return any(parsed in network for network in self._exempt)
+
+
+def _keys(client_id: str, address: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    place = counted(address)
+    return (place, ""), (place, client_id)

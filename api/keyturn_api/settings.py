@@ -118,6 +118,15 @@ class ApiSettings(BaseSettings):
     rate_limit_exempt: Annotated[tuple[Network, ...], NoDecode] = setting(
         (), "Networks whose addresses no such limit concerns, such as `127.0.0.0/8`."
     )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = setting(
+        (),
+        "Networks of the proxies in front of this service. What they say of a caller's address counts for limits and records. Empty: the "
+        "peer of the connection is the caller.",
+    )
+    forwarded_header: Literal["x-forwarded-for", "forwarded"] = setting(
+        "x-forwarded-for",
+        "The header in which those proxies say it; only this one is read, from its end.",
+    )
     hash_queue: int = setting(16, "Secrets that may wait for their hash; beyond that the answer is 503.", ge=1, le=1000)
     token_cache: int = setting(10_000, "Verified access tokens remembered by each worker.", ge=0, le=1_000_000)
     secret_cache: int = setting(
@@ -132,12 +141,32 @@ class ApiSettings(BaseSettings):
     openid_config_path: Path | None = setting(
         None, "A JSON file whose members are added to both metadata documents.", reference="OPENID_CONFIG_PATH"
     )
+    kubernetes_url: str | None = setting(
+        None, "The URL of the Kubernetes API, for registration and administration. Unset: in a pod, the cluster's own."
+    )
+    kubernetes_token_file: Path | None = setting(
+        None,
+        "The file with this service's Kubernetes token, read anew when it changes. Unset: the pod's ServiceAccount.",
+    )
+    kubernetes_ca_file: Path | None = setting(
+        None, "The certificate that the Kubernetes API is verified with. Unset: the pod's ServiceAccount's."
+    )
+    namespace: str | None = setting(None, "The namespace in which registered clients are made. Unset: the pod's own.")
+    administration: bool = setting(
+        True,
+        "Callers with a Kubernetes token for the audience `<issuer>/admin` may do what RBAC allows them. Needs the right to create "
+        "TokenReviews and SubjectAccessReviews; without that, `false`: `/clients` is not there.",
+    )
+    administration_server_tokens: bool = setting(
+        False,
+        "For the time of a migration: accept there tokens for the Kubernetes API server too. Whoever gets one sent could use it there.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
         "INFO", "What is logged at least.", reference="LOG_LEVEL"
     )
     log_format: Literal["json", "text"] = setting("json", "Log lines as JSON, or as text for people.")
 
-    @field_validator("accepted_audiences", "rate_limit_exempt", mode="before")
+    @field_validator("accepted_audiences", "rate_limit_exempt", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -165,6 +194,14 @@ class ApiSettings(BaseSettings):
             raise ValueError("must be an https or http URL without query and fragment")
         if parts.username is not None or parts.password is not None:
             raise ValueError("must hold no user and password")
+        return value
+
+    @field_validator("kubernetes_url")
+    @classmethod
+    def _kubernetes(cls, value: str | None) -> str | None:
+        # http serves tests and proxies such as `kubectl proxy`.
+        if value is not None and (not value.startswith(("https://", "http://")) or not urlsplit(value).hostname):
+            raise ValueError("must be an https or http URL")
         return value
 
     @field_validator("service_prefix")

@@ -20,6 +20,7 @@ from keyturn.store.factory import open_store
 from keyturn.store.interface import SchemaTooNew, Store, StoreError
 from keyturn_api import profiles
 from keyturn_api.activity import ActivityRecorder
+from keyturn_api.administration import Administration
 from keyturn_api.application import Application, build_framework
 from keyturn_api.client_authentication import ClientAuthenticator
 from keyturn_api.client_secrets import SecretVerifier
@@ -27,6 +28,7 @@ from keyturn_api.follower import Follower, Heartbeat
 from keyturn_api.gateway import Gateway
 from keyturn_api.guessing import GuessLimiter
 from keyturn_api.http_protocol import LimitedHttpProtocol
+from keyturn_api.kubernetes import Kubernetes, NotConfigured, find_access
 from keyturn_api.logs import get_logger
 from keyturn_api.metadata import Jwks
 from keyturn_api.metrics import Metrics
@@ -61,6 +63,8 @@ class Service:
     readiness: Readiness
     metrics: Metrics
     application: Application
+    kubernetes: Kubernetes | None
+    administration: Administration
 
 
 def replica_id() -> str:
@@ -93,6 +97,13 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
     authenticator = ClientAuthenticator(settings, snapshot, guard, verifier, limiter, metrics)
     authenticator.on_store_replaced = follower.wake
     token = TokenEndpoint(settings, snapshot, signing_keys, authenticator, activity, metrics)
+    kubernetes = connect(settings)
+    administration = Administration(
+        kubernetes,
+        issuer=settings.issuer,
+        enabled=settings.administration,
+        server_tokens=settings.administration_server_tokens,
+    )
     application = Application(
         settings,
         gateway=Gateway(
@@ -110,8 +121,35 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         metrics=metrics,
     )
     return Service(
-        store, snapshot, signing_keys, follower, heartbeat, activity, guard, verifier, readiness, metrics, application
+        store,
+        snapshot,
+        signing_keys,
+        follower,
+        heartbeat,
+        activity,
+        guard,
+        verifier,
+        readiness,
+        metrics,
+        application,
+        kubernetes,
+        administration,
     )
+
+
+def connect(settings: ApiSettings) -> Kubernetes | None:
+    """The Kubernetes API, if there is one to call: without it there is no registration and no administration."""
+    try:
+        access = find_access(
+            url=settings.kubernetes_url,
+            token_file=settings.kubernetes_token_file,
+            ca_file=settings.kubernetes_ca_file,
+            namespace=settings.namespace,
+        )
+    except NotConfigured as error:
+        _log.info("without_kubernetes", cause=str(error))
+        return None
+    return Kubernetes(access)
 
 
 class _Server(uvicorn.Server):
@@ -180,6 +218,8 @@ async def _serve(
     await service.heartbeat.end()
     await service.guard.close()
     service.verifier.close()
+    if service.kubernetes is not None:
+        await service.kubernetes.close()
     with contextlib.suppress(StoreError):
         await store.close()
     _log.info("ended")

@@ -6,6 +6,7 @@ program started with the token of its own ServiceAccount. `make run` and the tes
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from keyturn_dev import process
+from keyturn_dev.certificates import write_private
 from keyturn_dev.errors import DevError
 from keyturn_dev.kubeconfig import run_kubectl
 from keyturn_dev.locking import exclusive
@@ -37,7 +39,8 @@ RBAC_RULES = PROJECT / "charts" / "keyturn" / "files" / "rbac.yaml"
 CRDS = PROJECT / "crds"
 _SCRIPTS = Path(sys.executable).parent
 _TOKEN_DURATION = "24h"
-_ACCOUNTS = {"operator": "keyturn-operator", "mirror": "keyturn-mirror"}
+_ACCOUNTS = {"operator": "keyturn-operator", "api": "keyturn-api", "mirror": "keyturn-mirror"}
+_RBAC = "rbac.authorization.k8s.io"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,10 @@ class Ports:
 
 
 def rbac_objects(namespace: str) -> list[dict[str, Any]]:
-    """Return ServiceAccounts, Roles and RoleBindings: the operator's rules from the file that the chart uses too, and the mirror's."""
+    """Return ServiceAccounts, their roles and bindings: rules from the file that the chart uses too, and the mirror's.
+
+    Names of cluster-scoped objects begin with the namespace; `cluster_scoped` knows them.
+    """
     rules = yaml.safe_load(RBAC_RULES.read_text(encoding="utf-8"))
     own_secret = {
         "apiGroups": [""],
@@ -57,24 +63,41 @@ def rbac_objects(namespace: str) -> list[dict[str, Any]]:
         "resourceNames": [SIGNING_KEY],
         "verbs": ["get", "watch"],
     }
-    roles = {"operator": rules["operator"]["rules"], "mirror": [own_secret]}
+    roles = {"operator": rules["operator"]["rules"], "api": rules["api"]["rules"], "mirror": [own_secret]}
     objects: list[dict[str, Any]] = []
     for part, account in _ACCOUNTS.items():
         metadata = {"name": account, "namespace": namespace}
-        rbac = "rbac.authorization.k8s.io"
         subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
         objects += [
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
-            {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": metadata, "rules": roles[part]},
+            {"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": roles[part]},
             {
-                "apiVersion": f"{rbac}/v1",
+                "apiVersion": f"{_RBAC}/v1",
                 "kind": "RoleBinding",
                 "metadata": metadata,
-                "roleRef": {"apiGroup": rbac, "kind": "Role", "name": account},
+                "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": account},
                 "subjects": [subject],
             },
         ]
+        if wide := rules.get(part, {}).get("clusterRules"):
+            name = {"name": f"{namespace}-{account}"}
+            objects += [
+                {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": name, "rules": wide},
+                {
+                    "apiVersion": f"{_RBAC}/v1",
+                    "kind": "ClusterRoleBinding",
+                    "metadata": name,
+                    "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", **name},
+                    "subjects": [subject],
+                },
+            ]
     return objects
+
+
+def cluster_scoped(namespace: str) -> list[str]:
+    """What an installation has outside its namespace, as `kind/name` for kubectl: the namespace's deletion leaves it."""
+    wide = [one for one in rbac_objects(namespace) if "namespace" not in one["metadata"]]
+    return [f"{one['kind'].lower()}/{one['metadata']['name']}" for one in wide]
 
 
 class Installation:
@@ -139,9 +162,28 @@ class Installation:
             self.target.service_account_kubeconfig(
                 self.namespace, account, self._kubeconfig(part), duration=_TOKEN_DURATION
             )
+        self._write_api_access()
         numbers = free_ports(1 + 2 * self._replicas)
         apis = [numbers[1 + 2 * n : 3 + 2 * n] for n in range(self._replicas)]
         (self.state / "ports.json").write_text(json.dumps({"operator": numbers[0], "apis": apis}), encoding="utf-8")
+
+    def _write_api_access(self) -> None:
+        """Give the API what a pod would find mounted: its ServiceAccount's token and the cluster's authority."""
+        document = yaml.safe_load(self._kubeconfig("api").read_text(encoding="utf-8"))
+        cluster = document["clusters"][0]["cluster"]
+        write_private(self.state / "api.token", document["users"][0]["user"]["token"].encode())
+        if data := cluster.get("certificate-authority-data"):
+            write_private(self.state / "api-server.crt", base64.b64decode(data))
+        (self.state / "api-server.url").write_text(cluster["server"], encoding="utf-8")
+
+    def _api_access(self) -> dict[str, str]:
+        authority = self.state / "api-server.crt"
+        return {
+            "KEYTURN_KUBERNETES_URL": (self.state / "api-server.url").read_text(encoding="utf-8"),
+            "KEYTURN_KUBERNETES_TOKEN_FILE": str(self.state / "api.token"),
+            "KEYTURN_NAMESPACE": self.namespace,
+            **({"KEYTURN_KUBERNETES_CA_FILE": str(authority)} if authority.exists() else {}),
+        }
 
     def apply(self, objects: list[dict[str, Any]]) -> None:
         """Apply manifests as the administrator, strictly: an unknown field is an error."""
@@ -183,6 +225,7 @@ class Installation:
             "KEYTURN_HTTP_PORT": str(ports.http),
             "KEYTURN_METRICS_HOST": "127.0.0.1",
             "KEYTURN_METRICS_PORT": str(ports.metrics),
+            **self._api_access(),
         }
         return self._spawn(f"api-{number}", [str(_SCRIPTS / "keyturn-api")], environ)
 

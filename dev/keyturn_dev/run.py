@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from keyturn_dev import process
 from keyturn_dev.errors import DevError
-from keyturn_dev.installation import SIGNING_KEY, Installation
+from keyturn_dev.installation import SIGNING_KEY, Installation, cluster_scoped
 from keyturn_dev.locking import exclusive
 from keyturn_dev.paths import PROJECT
 from keyturn_dev.progress import Progress
@@ -108,6 +108,7 @@ def stop(target: Target) -> bool:
     installation = installation_on(target)
     if isinstance(target, CurrentContext) and target.is_up():
         installation.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=60s", seconds=90)
+        installation.kubectl("delete", "--ignore-not-found", *cluster_scoped(NAMESPACE))
     stopped = installation.stop()
     stopped = target.down() or stopped
     shutil.rmtree(DEMO, ignore_errors=True)

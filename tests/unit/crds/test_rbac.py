@@ -12,9 +12,9 @@ RBAC = yaml.safe_load((PROJECT / "charts" / "keyturn" / "files" / "rbac.yaml").r
 parts = pytest.mark.parametrize("part", RBAC)
 
 
-def grants(part: str) -> set[tuple[str, str, str]]:
-    """Each (API group, resource, verb) that a part has."""
-    rules: list[dict[str, Any]] = RBAC[part]["rules"]
+def grants(part: str, kind: str = "rules") -> set[tuple[str, str, str]]:
+    """Each (API group, resource, verb) that a part has, in its namespace or (`clusterRules`) in the whole cluster."""
+    rules: list[dict[str, Any]] = RBAC[part].get(kind, [])
     return {
         (group, resource, verb)
         for rule in rules
@@ -26,7 +26,7 @@ def grants(part: str) -> set[tuple[str, str, str]]:
 
 @parts
 def test_nothing_is_granted_by_a_wildcard(part: str) -> None:
-    assert [grant for grant in grants(part) if "*" in "".join(grant)] == []
+    assert [grant for grant in grants(part) | grants(part, "clusterRules") if "*" in "".join(grant)] == []
 
 
 @parts
@@ -47,5 +47,9 @@ def test_the_operator_writes_of_our_kinds_the_status_alone() -> None:
     assert ours == reads | {(f"{kind}/status", "patch") for kind in CRDS}
 
 
-def test_the_api_needs_nothing_of_kubernetes() -> None:
-    assert grants("api") == set()
+def test_of_the_whole_cluster_the_api_may_ask_for_reviews_and_nobody_may_do_anything_else() -> None:
+    reviews = {
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("authorization.k8s.io", "subjectaccessreviews", "create"),
+    }
+    assert {part: grants(part, "clusterRules") for part in RBAC} == {"operator": set(), "api": reviews}
