@@ -40,6 +40,15 @@ def lines_of(explanation: Mapping[str, Any]) -> Iterator[str]:
             yield f"The path can be read in {len(readings)} ways; each must be let through:"
         for reading in readings:
             yield from _reading(reading)
+    for audit in explanation.get("audits", ()):
+        yield from _audit(audit, decision)
+
+
+def would_deny(explanation: Mapping[str, Any]) -> list[str]:
+    """The rules under Audit that would deny what is allowed."""
+    if explanation["decision"]["outcome"] != "Allow":
+        return []
+    return [audit["rule"] for audit in explanation["audits"] if audit["decision"]["outcome"] != "Allow"]
 
 
 def lacking(explanation: Mapping[str, Any]) -> str:
@@ -68,6 +77,14 @@ def _reading(reading: Mapping[str, Any]) -> Iterator[str]:
                 yield f"        {_sign(term)} {_text(term['text'])} (column {term['position']})"
             if missing := check.get("missing"):
                 yield f"        missing: {_missing(missing)}"
+
+
+def _audit(audit: Mapping[str, Any], actual: Mapping[str, Any]) -> Iterator[str]:
+    would, reason = OUTCOMES[audit["decision"]["outcome"]], audit["decision"]["reason"]
+    change = "no change" if would == OUTCOMES[actual["outcome"]] else f"would be {would} ({reason})"
+    yield f"AccessRule {_text(audit['rule'])} is under Audit and decides nothing; enforced: {change}"
+    for reading in audit["readings"]:
+        yield from (f"  {line}" for line in _reading(reading))
 
 
 def _shortcoming(check: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from keyturn.problems import Problem
 from keyturn.reasons import INVALID_SPEC
 from keyturn.rules.conflicts import Conflict, find_conflicts
 from keyturn.rules.parse import parse_rule
-from keyturn.rules.table import RouteTable
+from keyturn.rules.table import RouteTable, enforced
 
 from .access_rule import beyond_bounds
 from .errors import CommandError, Exit
@@ -58,10 +58,10 @@ class RuleSet:
         return not self.invalid and not self.conflicts
 
 
-def load_rules(paths: Sequence[Path], *, namespace: str = "default") -> RuleSet:
+def load_rules(paths: Sequence[Path], *, namespace: str = "default", enforce_audit: bool = False) -> RuleSet:
     """Reads files, and folders with all that is below them. Objects of other kinds are passed over.
 
-    `namespace` is for manifests that name none.
+    `namespace` is for manifests that name none. With `enforce_audit` rules under Audit are taken as if they were in force.
 
     Raises:
         CommandError: a file can't be read, is no YAML, or no AccessRule is found at all.
@@ -79,7 +79,7 @@ def load_rules(paths: Sequence[Path], *, namespace: str = "default") -> RuleSet:
             if first != f"{path}:{_line(node, '')}":
                 problems.append(Problem(INVALID_SPEC, "metadata.name", f"{first} has the same namespace and name"))
             invalid.extend(InvalidRule(str(path), _line(node, problem.field), ref, problem) for problem in problems)
-            rules.append((ref, state))
+            rules.append((ref, enforced(state) if enforce_audit else state))
     if not rules:
         named = ", ".join(str(path) for path in paths)
         raise CommandError(

@@ -347,7 +347,7 @@ REFUSALS = [
     case(
         "a rule of a mode that comes later",
         "Unsupported value",
-        lambda: rule({"path": "/", "public": True}, mode="Audit"),
+        lambda: rule({"path": "/", "public": True}, mode="Warn"),
     ),
     case(
         "a host with a port", "spec.hosts[0]", lambda: rule({"path": "/", "public": True}, hosts=["shop.example:8443"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads the annotation
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,7 +12,7 @@ import typer
 
 from ..cases import Case, read_cases
 from ..errors import Exit
-from ..explanation import OUTCOMES, lacking
+from ..explanation import OUTCOMES, lacking, would_deny
 from ..help import examples
 from ..output import printable, say
 from ..rule_files import RuleSet, load_rules
@@ -55,13 +56,16 @@ def try_rules(
     namespace: Annotated[
         str, typer.Option("--namespace", "-n", help="The namespace of manifests that name none.")
     ] = "default",
+    enforce_audit: Annotated[
+        bool, typer.Option("--enforce-audit", help="Take rules of mode Audit as if they were in force.")
+    ] = False,
 ) -> None:
     """Check AccessRules and try requests against them, before they are applied and without a cluster.
 
     The rules are read, compiled and asked by the same code that answers the gateway.
     """
     expected = [] if cases is None else read_cases(cases)
-    loaded = load_rules(rules, namespace=namespace)
+    loaded = load_rules(rules, namespace=namespace, enforce_audit=enforce_audit)
     results = [result(case, loaded) for case in expected]
     failures = [found for found in results if not found["ok"]]
     if output is Format.JSON:
@@ -70,6 +74,8 @@ def try_rules(
         report_rules(loaded)
         if failures:
             print_table([row(failure) for failure in failures])
+        for ref, count in audited(results).items():
+            typer.echo(printable(f"Audit: {ref} would deny {counted(count, 'case')} that is allowed now"))
         typer.echo(summary(loaded, len(results), len(failures)))
     if failures or not loaded.sound:
         raise typer.Exit(Exit.REFUSED)
@@ -90,6 +96,7 @@ def result(case: Case, loaded: RuleSet) -> dict[str, Any]:
         "rule": decision["rule"],
         "route": decision["route"],
         "why": "" if got == "allow" else lacking(explanation),
+        "wouldDeny": would_deny(explanation),
     }
 
 
@@ -146,6 +153,11 @@ def row(failure: dict[str, Any]) -> tuple[str, ...]:
         failure["route"] or "-",
         "; ".join(filter(None, (failure["reason"], failure["why"]))),
     )
+
+
+def audited(results: list[dict[str, Any]]) -> dict[str, int]:
+    """How many of the cases each rule under Audit would deny besides."""
+    return dict(sorted(Counter(ref for found in results for ref in found["wouldDeny"]).items()))
 
 
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keyturn.rules import syntax
-from keyturn.rules.state import Condition, RuleState
+from keyturn.rules.state import AUDIT, Condition, RuleState
 
 _Meaning = tuple[Condition, Condition, tuple[str, ...]]
 
@@ -26,10 +26,13 @@ def find_conflicts(rules: Mapping[str, RuleState]) -> dict[str, list[Conflict]]:
     """The contradictions of every rule that has any, sorted by host, path and method.
 
     Conditions are compared in their normal form, with the backoffice part that is in effect and the rule's audiences.
-    Parameters of different names are the same path, and so are a path with and without a trailing slash.
+    Parameters of different names are the same path, and so are a path with and without a trailing slash. A rule under Audit
+    decides nothing and so contradicts nothing.
     """
     places: dict[tuple[str, str, str], list[tuple[str, str, _Meaning]]] = {}
     for ref, state in sorted(rules.items()):
+        if state.mode == AUDIT:
+            continue
         audiences = tuple(sorted(set(state.audiences)))
         for route in state.routes:
             meaning = (route.main, route.part(is_backoffice=True), audiences)

@@ -64,11 +64,23 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """What a rule under Audit says of a request: `match` is what would decide it if this rule were in force as well."""
+
+    rule: str
+    match: "Match"
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
-    """The routes that decide one request. `settled` is the decision where it needs no token; else evaluate a caller."""
+    """The routes that decide one request. `settled` is the decision where it needs no token; else evaluate a caller.
+
+    `audits` are of the rules under Audit that cover the request; they change nothing about the decision.
+    """
 
     settled: Decision | None
     requirements: tuple[Requirement, ...] = field(default=())
+    audits: tuple[Audit, ...] = field(default=())
 
     def evaluate(self, subject: Subject | None, audiences: Collection[str] = ()) -> Decision:
         """The decision for a caller (None: nobody is logged in). `audiences` are those in effect of the caller's token."""
@@ -99,6 +111,12 @@ class Match:
                     description=failure.description,
                 )
         return Decision(Outcome.ALLOW, ALLOWED, first.rule, first.route)
+
+
+def would_deny(match: Match, subject: Subject | None, audiences: Collection[str] = ()) -> list[tuple[str, Decision]]:
+    """The rules under Audit that would deny what was allowed, each with the decision that it would lead to."""
+    found = ((audit.rule, audit.match.evaluate(subject, audiences)) for audit in match.audits)
+    return [(rule, decision) for rule, decision in found if not decision.allowed]
 
 
 def refused(description: str) -> Match:

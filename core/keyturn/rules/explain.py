@@ -10,10 +10,9 @@ from typing import Any, Final
 
 from keyturn.expressions import Expression, ExpressionError, Subject, compile_expression
 from keyturn.rules.decision import Decision, Requirement
-from keyturn.rules.hosts import normal_host
 from keyturn.rules.paths import Refused, readings
 from keyturn.rules.state import METHODS, Condition
-from keyturn.rules.table import RouteTable
+from keyturn.rules.table import RouteTable, hosts_of
 
 LOGIN: Final = "login"
 AUDIENCES: Final = "audiences"
@@ -95,28 +94,52 @@ class ReadingExplanation:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditExplanation:
+    """What the decision would be if this rule under Audit were in force as well."""
+
+    rule: str
+    decision: Decision
+    readings: tuple[ReadingExplanation, ...]
+
+    def to_body(self) -> dict[str, Any]:
+        return {
+            "rule": self.rule,
+            "decision": _decision_body(self.decision),
+            "readings": [reading.to_body() for reading in self.readings],
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
-    """The decision and how it came about. `refused` says why the path cannot be read at all; then there are no readings."""
+    """The decision and how it came about. `refused` says why the path cannot be read at all; then there are no readings.
+
+    `audits` are of the rules under Audit that cover the request; they decide nothing.
+    """
 
     decision: Decision
     refused: str | None
     readings: tuple[ReadingExplanation, ...]
+    audits: tuple[AuditExplanation, ...] = ()
 
     def to_body(self) -> dict[str, Any]:
         """JSON; what shows explanations works on this form, wherever the decision was made."""
-        decision = self.decision
         return {
-            "decision": {
-                "outcome": decision.outcome.value,
-                "reason": decision.reason,
-                "rule": decision.rule,
-                "route": decision.route,
-                "public": decision.public,
-                "description": decision.description,
-            },
+            "decision": _decision_body(self.decision),
             "refused": self.refused,
             "readings": [reading.to_body() for reading in self.readings],
+            "audits": [audit.to_body() for audit in self.audits],
         }
+
+
+def _decision_body(decision: Decision) -> dict[str, Any]:
+    return {
+        "outcome": decision.outcome.value,
+        "reason": decision.reason,
+        "rule": decision.rule,
+        "route": decision.route,
+        "public": decision.public,
+        "description": decision.description,
+    }
 
 
 def explain(
@@ -137,11 +160,10 @@ def explain(
         return Explanation(made, read.description, ())
     if method not in METHODS:
         return Explanation(made, None, tuple(ReadingExplanation(segments, None, ()) for segments in read.readings))
-    hosts = dict.fromkeys(normal_host(name) for name in (host, read.host) if name is not None) or {None: None}
-    return Explanation(
-        made,
-        None,
-        tuple(
+    places = [(segments, name) for segments in read.readings for name in hosts_of(host, read.host)]
+
+    def looked_at(table: RouteTable) -> tuple[ReadingExplanation, ...]:
+        return tuple(
             ReadingExplanation(
                 segments,
                 name,
@@ -150,10 +172,14 @@ def explain(
                     for requirement in table.requirements(method, segments, name, is_backoffice=is_backoffice)
                 ),
             )
-            for segments in read.readings
-            for name in hosts
-        ),
+            for segments, name in places
+        )
+
+    audits = tuple(
+        AuditExplanation(audit.rule, audit.match.evaluate(subject, audiences), looked_at(table.shadow(audit.rule)))
+        for audit in match.audits
     )
+    return Explanation(made, None, looked_at(table), audits)
 
 
 def _route(

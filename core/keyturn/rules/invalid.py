@@ -6,12 +6,13 @@
 - A route whose condition cannot be read keeps its last form.
 - A route that had no last form is closed: it denies its path and methods.
 - Hosts and audiences are those of both states; nothing new is added. Where none of the new ones can be read, all is closed.
+- Of two modes Enforce holds: an edit with a mistake neither takes a rule out of force nor keeps it from coming into force.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from keyturn.rules.state import ALL, Condition, RouteState, RuleState
+from keyturn.rules.state import ALL, AUDIT, ENFORCE, Condition, RouteState, RuleState
 
 CLOSED: Final = Condition(deny="InvalidEdit")
 # Each invalid edit in a row may bind a route once more; beyond this it is closed.
@@ -42,13 +43,15 @@ class Draft:
     routes: tuple[DraftRoute, ...]
     conditions_readable: bool
     complete: bool = True
+    mode: str | None = ENFORCE  # None: it could not be read
 
 
 def in_force(draft: Draft, last: RuleState | None) -> RuleState:
     """The state in force; applying it again to its own result changes nothing."""
     if draft.hosts is None:
         return _closed(last)
-    before = last or RuleState(hosts=draft.hosts, audiences=draft.audiences or ())
+    before = last or RuleState(hosts=draft.hosts, audiences=draft.audiences or (), mode=draft.mode or ENFORCE)
+    mode = AUDIT if before.mode == AUDIT and draft.mode != ENFORCE else ENFORCE
     hosts = _hosts(before.hosts, draft.hosts)
     if hosts is None:
         return RuleState()
@@ -64,7 +67,7 @@ def in_force(draft: Draft, last: RuleState | None) -> RuleState:
                 routes.setdefault((former.path, method), (CLOSED, None))
     if audiences is None:
         routes = dict.fromkeys(routes, (CLOSED, None))
-    return RuleState(hosts, audiences or (), before.mode, _grouped(routes))
+    return RuleState(hosts, audiences or (), mode, _grouped(routes))
 
 
 def _closed(last: RuleState | None) -> RuleState:

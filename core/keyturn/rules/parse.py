@@ -13,7 +13,7 @@ from keyturn.expressions import ExpressionError, compile_expression
 from keyturn.problems import Problem
 from keyturn.rules import syntax
 from keyturn.rules.invalid import Draft, DraftRoute, in_force
-from keyturn.rules.state import ALL, ENFORCE, METHODS, Condition, RouteState, RuleState
+from keyturn.rules.state import ALL, ENFORCE, METHODS, MODES, Condition, RouteState, RuleState
 
 MAX_ROUTES: Final = 1000
 MAX_HOSTS: Final = 100
@@ -42,7 +42,7 @@ def parse_rule(spec: Mapping[str, Any], last: RuleState | None) -> tuple[RuleSta
         for route in draft.routes
         if route.main is not None and route.methods is not None
     )
-    return RuleState(draft.hosts or (), draft.audiences or (), ENFORCE, routes), []
+    return RuleState(draft.hosts or (), draft.audiences or (), draft.mode or ENFORCE, routes), []
 
 
 class _Parser:
@@ -51,9 +51,10 @@ class _Parser:
 
     def rule(self, spec: Mapping[str, Any]) -> Draft:
         readable = self._known(spec, _SPEC, "spec")
-        if spec.get("mode", ENFORCE) != ENFORCE:
-            self._problem(reasons.UNSUPPORTED_FIELD, "spec.mode", f"This version knows the mode {ENFORCE} only")
-            readable = False
+        mode = spec.get("mode", ENFORCE)
+        if mode not in MODES:
+            self._problem(reasons.UNSUPPORTED_FIELD, "spec.mode", f"This version knows the modes {' and '.join(MODES)}")
+            mode, readable = None, False
         hosts = self._hosts(spec)
         audiences = self._audiences(spec)
         routes: list[DraftRoute] = []
@@ -65,7 +66,7 @@ class _Parser:
                 complete = False
             else:
                 routes.append(drafted)
-        return Draft(hosts, audiences, tuple(routes), readable, complete)
+        return Draft(hosts, audiences, tuple(routes), readable, complete, mode)
 
     def _hosts(self, spec: Mapping[str, Any]) -> tuple[str, ...] | None:
         if spec.get("hosts") is None:

@@ -7,6 +7,8 @@ from typing import Any, Final, Self
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 ALL: Final = "ALL"
 ENFORCE: Final = "Enforce"
+AUDIT: Final = "Audit"
+MODES: Final = (ENFORCE, AUDIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,10 @@ class RouteState:
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
-    """An AccessRule in force. No `hosts`: every host; no `audiences`: the token's audience is not narrowed."""
+    """An AccessRule in force. No `hosts`: every host; no `audiences`: the token's audience is not narrowed.
+
+    Under mode `Audit` it decides nothing: what it would deny is counted and logged.
+    """
 
     hosts: tuple[str, ...] = ()
     audiences: tuple[str, ...] = ()

@@ -13,18 +13,22 @@ The longest path that any rule has for the host decides, and at that path the cl
 method, the request is unknown. A shorter path, or a rule without hosts, is not asked then: a rule for a part of the paths or for
 one host is written to say all about it, so falling back could only loosen it. Routes that are equal in all three are all to be
 satisfied. Where a request's host is not known, the closest routes for every host must let it pass.
+
+A rule under Audit is in none of this. What it would do is found by the table in which this one rule is in force besides those that
+are: so it is told exactly what would be denied if its mode were changed, whatever other rules are under Audit at the same time.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from keyturn.rules import decision, syntax
-from keyturn.rules.decision import Match, Requirement
-from keyturn.rules.guard import Guard
+from keyturn.rules import decision
+from keyturn.rules.decision import Audit, Match, Requirement
 from keyturn.rules.hosts import ANY_HOST, normal_host, suffixes
 from keyturn.rules.paths import Refused, Segments, readings
-from keyturn.rules.state import ALL, METHODS, RuleState
+from keyturn.rules.state import ALL, AUDIT, ENFORCE, METHODS, RuleState
+from keyturn.rules.tree import Editor, Entry, Node
 
 CACHE_ENTRIES: Final = 4096
 # Longer ones are looked up each time, so that the cache's memory is bounded too.
@@ -34,78 +38,18 @@ _METHODS: Final = frozenset(METHODS)
 _Key = tuple[str, str | None, bytes, bool]
 
 
-class _Entry:
-    """A route of a rule at its place in the tree: its main part and its backoffice part."""
-
-    __slots__ = ("backoffice", "main")
-
-    def __init__(self, main: Requirement, backoffice: Requirement) -> None:
-        self.main: Final = main
-        self.backoffice: Final = backoffice
-
-
-_Methods = dict[str, list[_Entry]]
-
-
-class _Node:
-    __slots__ = ("hosts", "literals", "parameter", "wildcard")
-
-    def __init__(self) -> None:
-        self.literals: dict[str, _Node] = {}
-        self.parameter: _Node | None = None
-        self.wildcard: _Node | None = None
-        self.hosts: dict[str, _Methods] = {}
-
-    def clone(self) -> "_Node":
-        copy = _Node()
-        copy.literals = dict(self.literals)
-        copy.parameter, copy.wildcard = self.parameter, self.wildcard
-        copy.hosts = {
-            host: {method: list(entries) for method, entries in methods.items()} for host, methods in self.hosts.items()
-        }
-        return copy
-
-    def child(self, segment: str) -> "_Node | None":
-        if segment == syntax.PARAMETER:
-            return self.parameter
-        if segment == syntax.WILDCARD:
-            return self.wildcard
-        return self.literals.get(segment)
-
-    def set_child(self, segment: str, node: "_Node | None") -> None:
-        if segment == syntax.PARAMETER:
-            self.parameter = node
-        elif segment == syntax.WILDCARD:
-            self.wildcard = node
-        elif node is None:
-            self.literals.pop(segment, None)
-        else:
-            self.literals[segment] = node
-
-    @property
-    def empty(self) -> bool:
-        return not (self.hosts or self.literals or self.parameter or self.wildcard)
-
-    def for_host(self, host: str) -> _Methods | None:
-        """What the closest host of this path says."""
-        if (found := self.hosts.get(host)) is not None:
-            return found
-        if len(self.hosts) > (ANY_HOST in self.hosts):
-            for suffix in suffixes(host):
-                if (found := self.hosts.get(suffix)) is not None:
-                    return found
-        return self.hosts.get(ANY_HOST)
-
-
 class RouteTable:
     """An immutable table; a change makes a new one that shares what did not change. Its cache of look-ups is bounded, its own."""
 
-    __slots__ = ("_cache", "_root", "_rules")
+    __slots__ = ("_audited", "_cache", "_root", "_rules", "_shadows")
 
     def __init__(self) -> None:
-        self._root = _Node()
+        self._root = Node()
         self._rules: dict[str, tuple[RuleState, ...]] = {}
         self._cache: dict[_Key, Match] = {}
+        # The rules under Audit alone, to find those that cover a request; None where there are none.
+        self._audited: RouteTable | None = None
+        self._shadows: dict[str, RouteTable] = {}
 
     @classmethod
     def build(cls, rules: Iterable[tuple[str, RuleState]]) -> "RouteTable":
@@ -125,15 +69,26 @@ class RouteTable:
         """
         table = RouteTable()
         table._rules = dict(self._rules)
-        editor = _Editor(self._root)
+        editor = Editor(self._root)
+        audited: dict[str, list[RuleState]] = {}
         for ref, states in changes.items():
             for old in table._rules.pop(ref, ()):
-                editor.remove(ref, old)
+                if old.mode == AUDIT:
+                    audited.setdefault(ref, [])
+                else:
+                    editor.remove(ref, old)
             if states:
                 table._rules[ref] = tuple(states)
             for state in states:
-                editor.add(ref, state)
+                if state.mode == AUDIT:
+                    audited.setdefault(ref, []).append(enforced(state))
+                else:
+                    editor.add(ref, state)
         table._root = editor.root
+        table._audited = self._audited
+        if audited:
+            changed = (self._audited or RouteTable()).updated(audited)
+            table._audited = changed if changed.rules else None
         return table
 
     @property
@@ -152,19 +107,56 @@ class RouteTable:
         found = self._cache.get(key)
         if found is None:
             found = self._match(method, target, host, is_backoffice=is_backoffice)
+            if self._audited is not None:
+                found = replace(
+                    found,
+                    audits=tuple(
+                        Audit(ref, self.shadow(ref)._match(method, target, host, is_backoffice=is_backoffice))
+                        for ref in self._audited._covering(target, host)
+                    ),
+                )
             if len(key[2]) + len(host or "") <= MAX_CACHED_LENGTH:
                 if len(self._cache) >= CACHE_ENTRIES:
                     del self._cache[next(iter(self._cache))]
                 self._cache[key] = found
         return found
 
+    def shadow(self, ref: str) -> "RouteTable":
+        """The table in which this rule under Audit is in force as well, and no other that is not."""
+        found = self._shadows.get(ref)
+        if found is None:
+            assert self._audited is not None
+            found = RouteTable()
+            editor = Editor(self._root)
+            for state in self._audited.rules[ref]:
+                editor.add(ref, state)
+            found._root = editor.root
+            self._shadows[ref] = found
+        return found
+
+    def _covering(self, target: bytes, host: str | None) -> list[str]:
+        """The rules with a path over some reading of the request, for its host, whatever the method."""
+        read = readings(target)
+        if isinstance(read, Refused):
+            return []
+        hosts = hosts_of(host, read.host)
+        refs: set[str] = set()
+        for segments in read.readings:
+            for node in self._candidates(segments):
+                for name in hosts:
+                    # All that could count for the host, not the closest alone: each rule is looked at by itself.
+                    places = node.hosts if name is None else (name, *suffixes(name), ANY_HOST)
+                    for place in places:
+                        for entries in node.hosts.get(place, {}).values():
+                            refs.update(entry.main.rule for entry in entries)
+        return sorted(refs)
+
     def _match(self, method: str, target: bytes, host: str | None, *, is_backoffice: bool) -> Match:
         read = readings(target)
         if isinstance(read, Refused):
             return decision.refused(read.description)
-        # A host that cannot be read is one that is not known; two that differ are both asked.
-        hosts = dict.fromkeys(normal_host(name) for name in (host, read.host) if name is not None) or {None: None}
-        entries: dict[_Entry, None] = {}
+        hosts = hosts_of(host, read.host)
+        entries: dict[Entry, None] = {}
         for segments in read.readings:
             candidates = self._candidates(segments)
             for name in hosts:
@@ -186,13 +178,13 @@ class RouteTable:
         found = _for_any_host(candidates, method) if host is None else _for_host(candidates, host, method)
         return tuple(dict.fromkeys(entry.backoffice if is_backoffice else entry.main for entry in found))
 
-    def _candidates(self, segments: Segments) -> list[_Node]:
+    def _candidates(self, segments: Segments) -> list[Node]:
         """The nodes that cover the path and hold routes, most specific first."""
-        levels: list[list[_Node]] = []
+        levels: list[list[Node]] = []
         frontier = [self._root]
         levels.append(frontier)
         for segment in segments:
-            following: list[_Node] = []
+            following: list[Node] = []
             for node in frontier:
                 if (literal := node.literals.get(segment)) is not None:
                     following.append(literal)
@@ -207,7 +199,17 @@ class RouteTable:
         return [node for level in reversed(levels) for node in level if node.hosts]
 
 
-def _for_host(candidates: list[_Node], host: str, method: str) -> Collection[_Entry]:
+def enforced(state: RuleState) -> RuleState:
+    """The same rule in force."""
+    return replace(state, mode=ENFORCE)
+
+
+def hosts_of(host: str | None, absolute: str | None) -> Collection[str | None]:
+    """A host that cannot be read is one that is not known; two that differ are both asked."""
+    return dict.fromkeys(normal_host(name) for name in (host, absolute) if name is not None) or (None,)
+
+
+def _for_host(candidates: list[Node], host: str, method: str) -> Collection[Entry]:
     for node in candidates:
         methods = node.for_host(host)
         if methods is not None:
@@ -215,10 +217,10 @@ def _for_host(candidates: list[_Node], host: str, method: str) -> Collection[_En
     return ()
 
 
-def _for_any_host(candidates: list[_Node], method: str) -> Collection[_Entry]:
+def _for_any_host(candidates: list[Node], method: str) -> Collection[Entry]:
     """The closest routes for each host that has any here, up to the first path that holds for every host."""
     seen: set[str] = set()
-    entries: list[_Entry] = []
+    entries: list[Entry] = []
     for node in candidates:
         # Sorted, so that the answer names the same rule whatever the order of the changes.
         for host in sorted(node.hosts.keys() - seen):
@@ -231,56 +233,3 @@ def _for_any_host(candidates: list[_Node], method: str) -> Collection[_Entry]:
         if ANY_HOST in node.hosts:
             break
     return entries
-
-
-class _Editor:
-    """Changes a tree without touching the one that requests read: a node is copied before it is changed for the first time."""
-
-    def __init__(self, root: _Node) -> None:
-        self.root = root.clone()
-        self._own: set[_Node] = {self.root}
-
-    def add(self, ref: str, state: RuleState) -> None:
-        audiences = frozenset(state.audiences)
-        for route in state.routes:
-            node = self._path(syntax.segments_of(route.path))[-1]
-            main = Requirement(ref, route.path, Guard(route.main), audiences)
-            backoffice = main
-            if route.backoffice is not None:
-                backoffice = Requirement(ref, route.path, Guard(route.backoffice), audiences)
-            for host in state.hosts or (ANY_HOST,):
-                methods = node.hosts.setdefault(host, {})
-                for method in route.methods:
-                    entries = methods.setdefault(method, [])
-                    entries.append(_Entry(main, backoffice))
-                    # The answer names the first rule: the same one whatever the order of the changes.
-                    entries.sort(key=lambda entry: entry.main.rule)
-
-    def remove(self, ref: str, state: RuleState) -> None:
-        for segments in dict.fromkeys(syntax.segments_of(route.path) for route in state.routes):
-            path = self._path(segments)
-            node = path[-1]
-            for host in state.hosts or (ANY_HOST,):
-                methods = node.hosts.pop(host, {})
-                left = {
-                    method: [entry for entry in entries if entry.main.rule != ref]
-                    for method, entries in methods.items()
-                }
-                if kept := {method: entries for method, entries in left.items() if entries}:
-                    node.hosts[host] = kept
-            for parent, segment, child in zip(path[-2::-1], segments[::-1], path[:0:-1], strict=True):
-                if not child.empty:
-                    break
-                parent.set_child(segment, None)
-
-    def _path(self, segments: Segments) -> list[_Node]:
-        """The nodes from the root to a place, made or copied so that they may be changed."""
-        path = [self.root]
-        for segment in segments:
-            child = path[-1].child(segment)
-            if child not in self._own:
-                child = _Node() if child is None else child.clone()
-                self._own.add(child)
-                path[-1].set_child(segment, child)
-            path.append(child)
-        return path

@@ -1,5 +1,7 @@
 """Which rules contradict one another, and which only look like it."""
 
+from dataclasses import replace
+
 import pytest
 
 from keyturn.rules.conflicts import Conflict, find_conflicts
@@ -45,6 +47,9 @@ def test_the_same_place_decided_differently_is_a_conflict_of_both(one: RuleState
     ("one", "other"),
     [
         pytest.param(rule("/x", A), rule("/x", A), id="the same condition"),
+        pytest.param(
+            rule("/x", A), replace(rule("/x", B), mode="Audit"), id="a rule under Audit, which decides nothing"
+        ),
         pytest.param(
             rule("/x", A, backoffice=A), rule("/x", A), id="a backoffice part that says what the main one does"
         ),

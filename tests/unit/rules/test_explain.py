@@ -184,6 +184,7 @@ def test_the_body_is_plain_json_with_all_parts() -> None:
             "description": "The expression is false for this caller",
         },
         "refused": None,
+        "audits": [],
         "readings": [
             {
                 "segments": ["a", "7"],

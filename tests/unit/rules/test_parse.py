@@ -85,7 +85,9 @@ def test_a_valid_spec_is_in_force_as_it_stands(given_spec: dict[str, Any], expec
             "1000",
             id="too many",
         ),
-        pytest.param(spec(mode="Audit"), reasons.UNSUPPORTED_FIELD, "spec.mode", "Enforce", id="a mode of later"),
+        pytest.param(
+            spec(mode="Warn"), reasons.UNSUPPORTED_FIELD, "spec.mode", "Enforce and Audit", id="a mode of later"
+        ),
         pytest.param(spec(color=1), reasons.UNSUPPORTED_FIELD, "spec.color", "does not know", id="a field of later"),
         pytest.param(
             spec(rate=1), reasons.UNSUPPORTED_FIELD, "spec.routes[0].rate", "does not know", id="and of a route"
