@@ -22,7 +22,7 @@ from keyturn_api.readiness import Readiness
 from keyturn_api.settings import ApiSettings
 
 _log = get_logger("http")
-Handler = Callable[[Scope], Response]
+Handler = Callable[[Scope], Response | Awaitable[Response]]
 AsyncHandler = Callable[[Scope, Receive], Awaitable[Response]]
 _OAUTH_PATHS: Final = ("/oauth/token", "/tokeninfo")
 
@@ -63,9 +63,11 @@ class Application:
         try:
             handler = self._handlers.get(path)
             if handler is not None:
-                answer = handler(scope)
+                found = handler(scope)
+                answer = found if isinstance(found, Response) else await found
             elif path.startswith(self._auth_tree):
-                answer = self._gateway(scope)
+                found = self._gateway(scope)
+                answer = found if isinstance(found, Response) else await found
             elif path == self._token_path:
                 self._addresses.settle(scope)
                 answer = await self._token(scope, receive)

@@ -1,148 +1,211 @@
 """`/auth`: the API gateway asks whether a request may pass."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
-from keyturn.rules.decision import Match, Outcome
+from keyturn.expressions import Subject
+from keyturn.rules.decision import Match, Outcome, would_deny
 from keyturn.snapshot import Snapshot
-from keyturn.tokens.refusal import TokenRefused
-from keyturn_api.cache import GenerationCache
-from keyturn_api.errors import INVALID_TOKEN
-from keyturn_api.http import Response, Scope, problem, request_id, response
+from keyturn_api.answers import Caller, GatewayAnswers
+from keyturn_api.audits import AuditedDenials
+from keyturn_api.callers import Callers, CannotIdentify, Identified, NotIdentified
+from keyturn_api.errors import INSUFFICIENT_SCOPE, Header
+from keyturn_api.http import Response, Scope, request_id
 from keyturn_api.logs import get_logger
 from keyturn_api.metrics import Metrics
 from keyturn_api.profiles import Profile, Question, Unreadable
 from keyturn_api.tokeninfo import challenge
-from keyturn_api.verified import AccessTokens, VerifiedToken
+from keyturn_api.verified import VerifiedToken
 
 _log = get_logger("gateway")
 _LOGGED_PATH: Final = 256
-_IDENTITIES: Final = 2000
 
-# Reasons of this module, besides those of the route decision and of tokens.
+# Reasons of this module, besides those of the route decision, of callers and of tokens.
 UNREADABLE: Final = "UnreadableQuestion"
 NOT_LOADED: Final = "NotLoaded"
 STALE: Final = "Stale"
-SEVERAL_CREDENTIALS: Final = "SeveralCredentials"
-NO_CREDENTIALS: Final = "NoCredentials"
+CHANGED: Final = "RuleChanged"
+
+# What a caller's developer reads. None tells how a rule is made: that stands in the log, under the id.
+_NO_ROUTE: Final = (
+    "No rule of this API allows this request: check its method and path, or ask the API's owner and name this id."
+)
+_FORBIDDEN: Final = (
+    "The credentials are valid, but do not permit this request: ask the API's owner for access and name this id."
+)
+_UNDECIDED: Final = "No decision can be made now: try again in a moment."
+_NOT_PERMITTED: Final = "the token does not permit this request"
 
 
 class Gateway:
     """Decides in this order: unknown route 403, public route 200, credentials 401, conditions 403. What cannot be decided: 503.
 
-    Every allowed answer carries all identity headers, empty where there is no identity, so that none of the caller's own gets past.
+    The answer is there at once, except where another service must be asked who the caller is: then it comes later.
     """
 
     def __init__(
         self,
         snapshot: Snapshot,
-        tokens: AccessTokens,
+        callers: Callers,
         metrics: Metrics,
         *,
         profile: Profile,
-        header_prefix: str = "mia-",
+        answers: GatewayAnswers | None = None,
         is_stale: Callable[[float], bool] = lambda _: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._snapshot = snapshot
-        self._tokens = tokens
+        self._callers = callers
         self._metrics = metrics
         self._profile = profile
+        self._answers = answers or GatewayAnswers()
+        self._audited = AuditedDenials(metrics)
         self._is_stale = is_stale
         self._clock = clock
-        prefix = header_prefix.encode("ascii")
-        self._allowed = prefix + b"allowed"
-        self._user_id, self._client_id = prefix + b"userid", prefix + b"clientid"
-        self._groups, self._user_properties = prefix + b"groups", prefix + b"userproperties"
-        self._nobody = self._identity(b"")
-        self._identities: GenerationCache[str, Response] = GenerationCache(_IDENTITIES)
 
-    def __call__(self, scope: Scope) -> Response:
-        now = self._clock()
-        table = self._snapshot.table
-        if table is None or self._is_stale(now):
-            reason = NOT_LOADED if table is None else STALE
-            return self._deny(scope, None, 503, reason, "no decision can be made now", headers=[(b"retry-after", b"1")])
+    def __call__(self, scope: Scope) -> Response | Awaitable[Response]:
         try:
             question = self._profile(scope)
         except Unreadable as error:
             # 403 and not 400, of which a gateway may make a 500.
-            return self._deny(scope, None, 403, UNREADABLE, "the gateway's question cannot be read", cause=str(error))
+            return self._deny(scope, None, 403, UNREADABLE, "The gateway's question cannot be read.", cause=str(error))
+        return self.answer(scope, question)
+
+    def answer(self, scope: Scope, question: Question) -> Response | Awaitable[Response]:
+        """The answer to a question that a profile has read. Of `scope` only `headers` and `client` are looked at."""
+        now = self._clock()
+        table = self._snapshot.table
+        if table is None or self._is_stale(now):
+            return self._undecided(scope, question, NOT_LOADED if table is None else STALE)
         match = table.match(question.method, question.target, question.host, is_backoffice=question.is_backoffice)
-        if match.settled is not None:
-            return self._settled(scope, question, match, now)
-        if question.authorization is None:
-            return self._unauthorized(scope, question, NO_CREDENTIALS, "", "an access token is needed")
-        if question.several:
-            return self._unauthorized(
-                scope, question, SEVERAL_CREDENTIALS, "invalid_request", "more than one Authorization header"
+        settled = match.settled
+        if settled is not None:
+            if settled.outcome is Outcome.ALLOW:
+                return self._public(scope, question, match, now)
+            return self._deny(
+                scope,
+                question,
+                403,
+                settled.reason,
+                _NO_ROUTE,
+                cause=settled.description,
+                unknown_route=settled.outcome is Outcome.UNKNOWN_ROUTE,
             )
         try:
-            verified = self._tokens.verify(question.authorization, now)
-        except TokenRefused as refused:
-            return self._unauthorized(
-                scope, question, refused.reason, INVALID_TOKEN, refused.description, cause=refused.cause
-            )
-        subject = verified.subject
-        if subject is not None and (question.is_backoffice or question.client_type):
+            caller = self._callers.identify(scope, question, now)
+        except NotIdentified as error:
+            return self._unauthorized(scope, question, error)
+        except CannotIdentify as error:
+            return self._undecided(scope, question, error.reason, cause=error.cause)
+        if isinstance(caller, VerifiedToken | Caller):
+            return self._decided(scope, question, match, caller)
+        return self._later(scope, question, caller)
+
+    async def _later(self, scope: Scope, question: Question, pending: Awaitable[Caller]) -> Response:
+        try:
+            caller = await pending
+        except NotIdentified as error:
+            return self._unauthorized(scope, question, error)
+        except CannotIdentify as error:
+            return self._undecided(scope, question, error.reason, cause=error.cause)
+        # The rules of now count, not those of before the wait.
+        table = self._snapshot.table
+        if table is None:
+            return self._undecided(scope, question, NOT_LOADED)
+        match = table.match(question.method, question.target, question.host, is_backoffice=question.is_backoffice)
+        return self._decided(scope, question, match, caller)
+
+    def _decided(self, scope: Scope, question: Question, match: Match, caller: Identified) -> Response:
+        subject = caller.subject
+        assert subject is not None
+        if question.is_backoffice or question.client_type:
             subject = replace(subject, is_backoffice=question.is_backoffice, client_type=question.client_type)
-        decision = match.evaluate(subject, verified.audiences)
+        decision = match.evaluate(subject, caller.audiences)
         if decision.outcome is Outcome.ALLOW:
-            self._metrics.count("auth", "allowed")
-            return self._for(verified)
+            self._metrics.count("auth", "public" if decision.public else "allowed")
+            if match.audits:
+                self._audit(scope, question, match, subject, caller)
+            return self._answer_for(caller)
         return self._deny(
             scope,
             question,
             403,
             decision.reason,
-            "the permissions do not suffice",
+            _NO_ROUTE if decision.outcome is Outcome.UNKNOWN_ROUTE else _FORBIDDEN,
             cause=decision.description,
             rule=decision.rule,
-            client_id=verified.token.client_id,
+            route=decision.route,
+            caller=caller,
+            unknown_route=decision.outcome is Outcome.UNKNOWN_ROUTE,
+            # RFC 6750 section 3.1. The scope that would do is not named: that would tell how the rule is made.
+            headers=[(b"www-authenticate", challenge(INSUFFICIENT_SCOPE, _NOT_PERMITTED))]
+            if match.settled is None
+            else [],
         )
 
-    def _settled(self, scope: Scope, question: Question, match: Match, now: float) -> Response:
-        settled = match.settled
-        assert settled is not None
-        if settled.outcome is not Outcome.ALLOW:
-            detail = "no route allows this request"
-            return self._deny(scope, question, 403, settled.reason, detail, cause=settled.description)
-        self._metrics.count("auth", "public")
-        if question.authorization is None or question.several:
-            return self._nobody
+    def _public(self, scope: Scope, question: Question, match: Match, now: float) -> Response | Awaitable[Response]:
         try:
-            return self._for(self._tokens.verify(question.authorization, now))
-        except TokenRefused:
-            return self._nobody
+            caller = self._callers.identify(scope, question, now, public=True)
+        except (NotIdentified, CannotIdentify):
+            return self._opened(scope, question, match, None)
+        if isinstance(caller, VerifiedToken | Caller):
+            return self._opened(scope, question, match, caller)
+        return self._opened_later(scope, question, match, caller)
 
-    def _for(self, verified: VerifiedToken) -> Response:
-        client_id = verified.token.client_id
-        answer = self._identities.get(client_id)
-        if answer is None:
-            answer = self._identity(client_id.encode("ascii", "replace"))
-            self._identities.put(client_id, answer)
-        return answer
-
-    def _identity(self, client_id: bytes) -> Response:
-        # No source of users is configured, so the client is the user as well.
-        return response(
-            200,
-            [
-                (self._allowed, b"1"),
-                (self._user_id, client_id),
-                (self._groups, b""),
-                (self._user_properties, b""),
-                (self._client_id, client_id),
-            ],
-        )
-
-    def _unauthorized(
-        self, scope: Scope, question: Question, reason: str, code: str, description: str, *, cause: str = ""
+    async def _opened_later(
+        self, scope: Scope, question: Question, match: Match, pending: Awaitable[Caller]
     ) -> Response:
-        headers = [(b"www-authenticate", challenge(code, description))]
-        return self._deny(scope, question, 401, reason, description, cause=cause, headers=headers)
+        caller: Caller | None
+        try:
+            caller = await pending
+        except (NotIdentified, CannotIdentify):
+            caller = None
+        table = self._snapshot.table
+        if table is not None:
+            match = table.match(question.method, question.target, question.host, is_backoffice=question.is_backoffice)
+        if match.settled is not None and match.settled.outcome is Outcome.ALLOW:
+            return self._opened(scope, question, match, caller)
+        # The route was public when the wait began.
+        if caller is None:
+            return self._undecided(scope, question, CHANGED)
+        return self._decided(scope, question, match, caller)
+
+    def _opened(self, scope: Scope, question: Question, match: Match, caller: Identified | None) -> Response:
+        self._metrics.count("auth", "public")
+        if match.audits:
+            self._audit(scope, question, match, None if caller is None else caller.subject, caller)
+        return self._answers.nobody if caller is None else self._answer_for(caller)
+
+    def _answer_for(self, caller: Identified) -> Response:
+        if isinstance(caller, VerifiedToken):
+            return self._answers.client(caller.token.client_id)
+        return self._answers.caller(caller)
+
+    def _audit(
+        self, scope: Scope, question: Question, match: Match, subject: Subject | None, caller: Identified | None
+    ) -> None:
+        if subject is not None and (question.is_backoffice or question.client_type):
+            subject = replace(subject, is_backoffice=question.is_backoffice, client_type=question.client_type)
+        for rule, decision in would_deny(match, subject, () if caller is None else caller.audiences):
+            self._audited.note(
+                rule,
+                decision,
+                method=question.method[:16],
+                path=logged_path(question),
+                client_id=_client_id(caller),
+                request_id=request_id(scope),
+                now=self._clock(),
+            )
+
+    def _unauthorized(self, scope: Scope, question: Question, error: NotIdentified) -> Response:
+        headers = [(b"www-authenticate", challenge(error.code, error.description))]
+        detail = f"{error.description[:1].upper()}{error.description[1:]}: send a valid token as Authorization: Bearer <token>."
+        return self._deny(scope, question, 401, error.reason, detail, cause=error.cause, headers=headers)
+
+    def _undecided(self, scope: Scope, question: Question, reason: str, *, cause: str = "") -> Response:
+        return self._deny(scope, question, 503, reason, _UNDECIDED, cause=cause, headers=[(b"retry-after", b"1")])
 
     def _deny(
         self,
@@ -154,8 +217,10 @@ class Gateway:
         *,
         cause: str = "",
         rule: str | None = None,
-        client_id: str | None = None,
-        headers: list[tuple[bytes, bytes]] | None = None,
+        route: str | None = None,
+        caller: Identified | None = None,
+        unknown_route: bool = False,
+        headers: list[Header] | None = None,
     ) -> Response:
         self._metrics.count("auth", _OUTCOMES[status])
         identifier = request_id(scope)
@@ -165,15 +230,24 @@ class Gateway:
             reason=reason,
             cause=cause,
             rule=rule,
-            client_id=client_id,
+            route=route,
+            client_id=_client_id(caller),
             method=None if question is None else question.method[:16],
-            # Without the query, which may hold what is nobody's business.
-            path=None
-            if question is None
-            else question.target.partition(b"?")[0][:_LOGGED_PATH].decode("ascii", "backslashreplace"),
+            path=None if question is None else logged_path(question),
             request_id=identifier,
         )
-        return problem(status, detail, request_id=identifier, headers=[(self._allowed, b"0"), *(headers or ())])
+        return self._answers.denied(
+            status, detail, request_id=identifier, unknown_route=unknown_route, headers=headers or ()
+        )
+
+
+def logged_path(question: Question) -> str:
+    """Without the query, which may hold what is nobody's business; bounded."""
+    return question.target.partition(b"?")[0][:_LOGGED_PATH].decode("ascii", "backslashreplace")
+
+
+def _client_id(caller: Identified | None) -> str | None:
+    return caller.token.client_id if isinstance(caller, VerifiedToken) else None
 
 
 _OUTCOMES: Final = {401: "unauthorized", 403: "forbidden", 503: "unavailable"}

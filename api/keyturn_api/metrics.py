@@ -32,6 +32,12 @@ class Metrics:
             ["endpoint", "outcome"],
             registry=registry,
         )
+        self.audit_denials = Counter(
+            "keyturn_api_audit_denials_total",
+            "Requests let through that a rule of mode Audit would have denied, by rule and outcome.",
+            ["rule", "outcome"],
+            registry=registry,
+        )
         self.token_seconds = Histogram(
             "keyturn_api_token_seconds",
             "Time from a whole token request to its answer.",

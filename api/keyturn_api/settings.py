@@ -77,6 +77,21 @@ class ApiSettings(BaseSettings):
         "Read `isbackoffice` and `Client-Type` under other profiles than `original-request` too: the gateway must set or remove them.",
     )
     header_prefix: str = setting("mia-", "The prefix of the answer's headers at `/auth`.", pattern=r"^[a-z0-9-]{1,64}$")
+    strict_mode: bool = setting(
+        True,
+        "Tell the decision by the status: 200, 401, 403. `false`, the reference's other way: always 200, and the header "
+        "`<prefix>allowed` is 1 or 0; the gateway, or what is behind it, must look at it. 503 stays 503.",
+    )
+    unknown_route: Literal["deny", "reference"] = setting(
+        "deny",
+        "Where no route matches: `deny` answers 403, `reference` 200 with `<prefix>allowed: 0`, "
+        "which a gateway that reads only the status lets through.",
+    )
+    client_as_user: bool | None = setting(
+        None,
+        "Whether a client's id stands in `<prefix>userid` too, besides `<prefix>clientid`. "
+        "Unset: as long as no source of users is configured.",
+    )
     accepted_audiences: Annotated[tuple[str, ...], NoDecode] = setting(
         (),
         "Audiences that `/auth` and `/tokeninfo` accept; a token needs one of them. Empty: any.",

@@ -1,6 +1,8 @@
 """Access tokens that were verified before: what cannot change is remembered, everything else is held against the snapshot of now."""
 
+import base64
 import hashlib
+import json
 from typing import Final
 
 import orjson
@@ -88,6 +90,11 @@ class AccessTokens:
             self._refresh(verified, now)
         return verified
 
+    def is_own(self, authorization: bytes) -> bool:
+        """Whether a refused credential calls itself ours, by its issuer or by a key of ours: then nobody else is asked about it."""
+        kid, issuer = unverified(authorization)
+        return issuer == self._issuer or (kid is not None and self._snapshot.knows_kid(kid))
+
     def _refresh(self, verified: VerifiedToken, now: float) -> None:
         verified.generation = _NEVER
         worth = effective(
@@ -103,6 +110,24 @@ class AccessTokens:
             subject = Subject(permissions=frozenset(worth.permissions))
             self._subjects.put(worth.permissions, subject)
         verified.derive(worth, subject, self._snapshot.generation)
+
+
+def unverified(authorization: bytes) -> tuple[str | None, str | None]:
+    """`kid` and `iss` as a Bearer token states them; None where it is no JWT, or has none. Only to know who is to judge it."""
+    parts = authorization.partition(b" ")[2].strip(b" ").split(b".")
+    if len(parts) != 3:
+        return None, None
+    return _member(parts[0], "kid"), _member(parts[1], "iss")
+
+
+def _member(part: bytes, name: str) -> str | None:
+    try:
+        # Read as leniently as anybody might: what one reader takes for ours is not to be judged elsewhere.
+        value = json.loads(base64.b64decode(part + b"=" * (-len(part) % 4), altchars=b"-_"))
+    except (ValueError, RecursionError):
+        return None
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def bearer(authorization: bytes) -> bytes:

@@ -21,7 +21,9 @@ from keyturn.store.interface import SchemaTooNew, Store, StoreError
 from keyturn_api import profiles
 from keyturn_api.activity import ActivityRecorder
 from keyturn_api.administration import Administration
+from keyturn_api.answers import GatewayAnswers
 from keyturn_api.application import Application, build_framework
+from keyturn_api.callers import Callers
 from keyturn_api.client_authentication import ClientAuthenticator
 from keyturn_api.client_secrets import SecretVerifier
 from keyturn_api.follower import Follower, Heartbeat
@@ -108,10 +110,15 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         settings,
         gateway=Gateway(
             snapshot,
-            tokens,
+            Callers(tokens),
             metrics,
             profile=profiles.choose(settings),
-            header_prefix=settings.header_prefix,
+            answers=GatewayAnswers(
+                header_prefix=settings.header_prefix,
+                strict=settings.strict_mode,
+                unknown_route=settings.unknown_route,
+                client_as_user=settings.client_as_user is not False,
+            ),
             is_stale=readiness.is_stale,
         ),
         tokeninfo=TokenInfo(snapshot, tokens, metrics),

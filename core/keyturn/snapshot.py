@@ -138,6 +138,10 @@ class Snapshot:
             return None
         return key
 
+    def knows_kid(self, kid: str) -> bool:
+        """Whether this is a signing key of ours, also one that has been withdrawn."""
+        return kid in self._verification or kid in self._compromised
+
     def key_removed_at(self, kid: str) -> float | None:
         found = self._verification.get(kid)
         return None if found is None else found[0].remove_at

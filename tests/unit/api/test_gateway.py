@@ -5,9 +5,13 @@ from typing import Any
 import pytest
 
 from keyturn.records import Kind
-from keyturn.rules.state import Condition, RouteState, RuleState
+from keyturn.rules.decision import Decision, Outcome
+from keyturn.rules.state import AUDIT, Condition, RouteState, RuleState
+from keyturn_api.answers import GatewayAnswers
+from keyturn_api.audits import LINES_PER_SECOND, MAX_LABELS, OTHER, AuditedDenials
+from keyturn_api.callers import Callers
 from keyturn_api.gateway import Gateway
-from keyturn_api.http import Response
+from keyturn_api.http import Response, Scope
 from keyturn_api.profiles.envoy import envoy
 from keyturn_api.profiles.original_request import original_request
 from tests.unit.api.worlds import World, access_token, content, fields, metrics, scope
@@ -18,8 +22,21 @@ EXPIRED = ("authorization", b"Bearer " + access_token(exp=NOW - 1))
 IDENTITY = ("mia-userid", "mia-groups", "mia-userproperties", "mia-clientid")
 
 
-def gateway(world: World, profile: Any = original_request, **more: Any) -> Gateway:
-    return Gateway(world.snapshot, world.tokens(), metrics(), profile=profile, clock=lambda: NOW, **more)
+class AtOnce:
+    """A gateway that has its answers without asking elsewhere."""
+
+    def __init__(self, made: Gateway) -> None:
+        self.made = made
+
+    def __call__(self, question: Scope) -> Response:
+        answer = self.made(question)
+        assert isinstance(answer, Response)
+        return answer
+
+
+def gateway(world: World, profile: Any = original_request, **more: Any) -> AtOnce:
+    more = {"clock": lambda: NOW, **more}
+    return AtOnce(Gateway(world.snapshot, Callers(world.tokens()), metrics(), profile=profile, **more))
 
 
 def asked(path: str, method: str, *headers: tuple[str, str | bytes], world: World | None = None) -> Response:
@@ -151,7 +168,7 @@ def test_a_change_is_effective_for_a_token_that_was_seen_before() -> None:
 def test_a_token_that_was_seen_before_ends_with_its_time() -> None:
     world = World()
     now = [NOW]
-    decide = Gateway(world.snapshot, world.tokens(), metrics(), profile=original_request, clock=lambda: now[0])
+    decide = gateway(world, clock=lambda: now[0])
     question = scope("GET", "/auth", ("original-request-uri", "/orders"), ("original-request-method", "GET"), BEARER)
     assert decide(question).status == 200
     now[0] = NOW + 600
@@ -205,3 +222,116 @@ def test_a_rule_can_narrow_the_audience() -> None:
     )
     world.change((Kind.ACCESS_RULE, "r2", narrowed.to_body()))
     assert asked("/bills", "GET", BEARER, world=world).status == 403
+
+
+def test_a_missing_permission_is_told_by_the_error_of_rfc_6750_without_the_permission() -> None:
+    answer = asked("/orders", "POST", BEARER)
+    assert fields(answer)["www-authenticate"].startswith('Bearer error="insufficient_scope"')
+    assert "orders:admin" not in str(answer)
+    assert "team/keyturn" not in str(answer)
+
+
+@pytest.mark.parametrize("headers", [[], [BEARER]], ids=["without a token", "with a token"])
+def test_an_unknown_route_has_no_challenge_since_no_token_would_do(headers: Any) -> None:
+    assert "www-authenticate" not in fields(asked("/nowhere", "GET", *headers))
+
+
+def test_the_id_of_a_denial_stands_in_a_header_too_for_gateways_that_drop_the_body() -> None:
+    assert fields(asked("/orders", "POST", BEARER, ("x-request-id", "abc-1")))["x-request-id"] == "abc-1"
+    made = asked("/orders", "POST", BEARER, ("x-request-id", "not\tone"))
+    assert fields(made)["x-request-id"] == content(made)["id"] != "not\tone"
+
+
+LENIENT = GatewayAnswers(strict=False)
+REFERENCE = GatewayAnswers(unknown_route="reference")
+
+
+@pytest.mark.parametrize(
+    ("answers", "path", "headers", "status", "allowed"),
+    [
+        pytest.param(LENIENT, "/orders", [BEARER], 200, "1", id="not strict: allowed"),
+        pytest.param(LENIENT, "/orders", [], 200, "0", id="not strict: no token"),
+        pytest.param(LENIENT, "/orders", [EXPIRED], 200, "0", id="not strict: a refused token"),
+        pytest.param(LENIENT, "/mobile", [BEARER], 200, "0", id="not strict: what is asked is lacking"),
+        pytest.param(LENIENT, "/nowhere", [BEARER], 200, "0", id="not strict: an unknown route"),
+        pytest.param(LENIENT, "/orders%00", [BEARER], 200, "0", id="not strict: a path that is refused"),
+        pytest.param(REFERENCE, "/nowhere", [], 200, "0", id="the reference's unknown route"),
+        pytest.param(REFERENCE, "/orders%00", [BEARER], 403, "0", id="the reference's way opens no refused path"),
+        pytest.param(REFERENCE, "/orders", [], 401, "0", id="the reference's way asks for a token"),
+        pytest.param(REFERENCE, "/mobile", [BEARER], 403, "0", id="the reference's way asks for permissions"),
+    ],
+)
+def test_the_references_answers_are_there_by_settings(
+    answers: GatewayAnswers, path: str, headers: Any, status: int, allowed: str
+) -> None:
+    question = (("original-request-uri", path), ("original-request-method", "GET"))
+    answer = gateway(World(), answers=answers)(scope("GET", "/auth", *question, *headers))
+    given = fields(answer)
+    assert (answer.status, given["mia-allowed"]) == (status, allowed)
+    if (status, allowed) == (200, "0"):
+        # Whoever lets it through all the same must not pass on what the caller called himself.
+        assert [given[name] for name in IDENTITY] == ["", "", "", ""]
+        assert content(answer)["id"] == given["x-request-id"]
+
+
+def test_what_cannot_be_decided_is_503_also_where_each_decision_is_200() -> None:
+    question = (("original-request-uri", "/open"), ("original-request-method", "GET"))
+    assert gateway(World(loaded=False), answers=LENIENT)(scope("GET", "/auth", *question)).status == 503
+
+
+def test_a_client_is_no_user_where_users_come_from_elsewhere() -> None:
+    question = (("original-request-uri", "/orders"), ("original-request-method", "GET"))
+    answers = GatewayAnswers(client_as_user=False, header_prefix="x-")
+    given = fields(gateway(World(), answers=answers)(scope("GET", "/auth", *question, BEARER)))
+    assert (given["x-userid"], given["x-clientid"]) == ("", "team.app")
+
+
+TRIED = RuleState(mode=AUDIT, routes=(RouteState("/orders", ("GET",), Condition(any_of=("orders:audit",))),))
+
+
+def test_a_rule_under_audit_changes_no_answer_and_is_counted_and_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    world.change((Kind.ACCESS_RULE, "r2", TRIED.to_body()))
+    counted = metrics()
+    decide = AtOnce(
+        Gateway(world.snapshot, Callers(world.tokens()), counted, profile=original_request, clock=lambda: NOW)
+    )
+    question = (("original-request-uri", "/orders/7?secret=1"), ("original-request-method", "GET"))
+    for _ in range(LINES_PER_SECOND + 5):
+        assert decide(scope("GET", "/auth", *question, BEARER)).status == 200
+    assert decide(scope("GET", "/auth", *question)).status == 401
+    total = counted.registry.get_sample_value(
+        "keyturn_api_audit_denials_total", {"rule": "team/keyturn", "outcome": "Forbidden"}
+    )
+    assert total == LINES_PER_SECOND + 5
+    lines = [line for line in capsys.readouterr().out.splitlines() if "would_be_denied" in line]
+    assert len(lines) == LINES_PER_SECOND
+    assert "Missing, one of: orders:audit" in lines[0]
+    assert "team.app" in lines[0]
+    assert "secret" not in "".join(lines)
+
+
+def test_a_public_route_that_a_tried_rule_would_close_is_counted_with_and_without_a_token() -> None:
+    world = World()
+    closing = RuleState(mode=AUDIT, routes=(RouteState("/open", ("ALL",), Condition(any_of=("orders:audit",))),))
+    world.change((Kind.ACCESS_RULE, "r2", closing.to_body()))
+    counted = metrics()
+    decide = AtOnce(
+        Gateway(world.snapshot, Callers(world.tokens()), counted, profile=original_request, clock=lambda: NOW)
+    )
+    question = (("original-request-uri", "/open"), ("original-request-method", "GET"))
+    for headers in ([], [BEARER], [BEARER]):
+        assert decide(scope("GET", "/auth", *question, *headers)).status == 200
+    for outcome, times in (("Unauthenticated", 1), ("Forbidden", 2)):
+        labels = {"rule": "team/keyturn", "outcome": outcome}
+        assert counted.registry.get_sample_value("keyturn_api_audit_denials_total", labels) == times
+
+
+def test_the_metric_names_a_bounded_number_of_rules() -> None:
+    counted = metrics()
+    audited = AuditedDenials(counted)
+    denied = Decision(Outcome.FORBIDDEN, "MissingPermission")
+    for number in range(MAX_LABELS + 3):
+        audited.note(f"n/{number}", denied, method="GET", path="/", client_id=None, request_id="r", now=NOW)
+    other = {"rule": OTHER, "outcome": "Forbidden"}
+    assert counted.registry.get_sample_value("keyturn_api_audit_denials_total", other) == 3

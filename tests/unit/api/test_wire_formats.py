@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from keyturn.tokens.claims import encode_access_claims, grant
+from keyturn_api.callers import Callers
 from keyturn_api.client_secrets import invalid_client
 from keyturn_api.errors import invalid_request, unavailable
 from keyturn_api.gateway import Gateway
@@ -72,10 +73,9 @@ def test_the_answers_to_gateways_and_to_those_who_look_at_a_token() -> None:
     world = World()
     gateway = Gateway(
         world.snapshot,
-        world.tokens(),
+        Callers(world.tokens()),
         metrics(),
         profile=original_request,
-        header_prefix="mia-",
         is_stale=lambda _: False,
         clock=lambda: NOW,
     )
@@ -84,7 +84,9 @@ def test_the_answers_to_gateways_and_to_those_who_look_at_a_token() -> None:
 
     def asked(method: str, path: str, *more: tuple[str, str | bytes]) -> dict[str, Any]:
         question = [("original-request-method", method), ("original-request-uri", path), ("x-request-id", "req-1")]
-        return shown(gateway(scope("GET", "/auth", *question, *more)))
+        answer = gateway(scope("GET", "/auth", *question, *more))
+        assert isinstance(answer, Response)
+        return shown(answer)
 
     golden(
         "api/gateway-answers.json",

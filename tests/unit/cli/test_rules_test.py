@@ -372,3 +372,40 @@ def test_an_explanation_in_json_holds_the_same(rules: Path) -> None:
 )
 def test_what_is_no_request_is_a_usage_error(rules: Path, arguments: list[str]) -> None:
     assert keyturn("explain", *arguments, "--rules", str(rules)).exit_code == 2
+
+
+TRIED = """\
+---
+apiVersion: keyturn.dev/v1alpha1
+kind: AccessRule
+metadata: {name: tried, namespace: shop}
+spec: {mode: Audit, routes: [{path: /health, permissions: {anyOf: ["health:read"]}}]}
+"""
+HEALTH = '- {request: "GET https://other.example/health", permissions: ["orders:read"], expect: allow}\n'
+
+
+@pytest.fixture
+def tried(rules: Path) -> Path:
+    (rules / "orders.yaml").write_text(ORDERS.replace("  hosts: [shop.example]\n", "") + TRIED)
+    return rules
+
+
+def test_a_rule_under_audit_decides_nothing_and_what_it_would_deny_is_told(tried: Path) -> None:
+    result = run(tried, HEALTH)
+    assert result.exit_code == 0
+    assert "Audit: shop/tried would deny 1 case that is allowed now" in result.stdout
+    assert results(tried, HEALTH)["cases"][0]["wouldDeny"] == ["shop/tried"]
+
+
+def test_rules_under_audit_are_tried_in_force_by_an_option(tried: Path) -> None:
+    result = run(tried, HEALTH, "--enforce-audit", "-o", "json")
+    case = json.loads(result.stdout)["cases"][0]
+    assert (result.exit_code, case["got"], case["rule"], case["wouldDeny"]) == (1, "deny", "shop/tried", [])
+
+
+def test_explain_shows_what_a_rule_under_audit_would_change(tried: Path) -> None:
+    result = keyturn("explain", "GET", "/health", "--rules", str(tried), "--permission", "orders:read")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("allow (PublicRoute)")
+    assert "AccessRule shop/tried is under Audit and decides nothing; enforced: would be deny" in result.stdout
+    assert "missing: health:read" in result.stdout
