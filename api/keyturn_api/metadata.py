@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from keyturn.clients.state import AUTH_METHODS
-from keyturn.jose.algorithms import ALGORITHMS
+from keyturn.jose.algorithms import ALGORITHMS, SYNONYMS
 from keyturn.snapshot import Snapshot
 from keyturn_api.http import JSON, Response, Scope, method_not_allowed, problem, request_id, response
 from keyturn_api.metrics import Metrics
@@ -66,7 +66,7 @@ def oauth_metadata(settings: ApiSettings) -> dict[str, Any]:
         "grant_types_supported": [GRANT_TYPE],
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
-        "token_endpoint_auth_signing_alg_values_supported": sorted(ALGORITHMS),
+        "token_endpoint_auth_signing_alg_values_supported": sorted({*ALGORITHMS, *SYNONYMS}),
         "service_documentation": f"{base}/docs",
         **_additions(settings),
     }

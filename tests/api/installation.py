@@ -78,7 +78,7 @@ class ApiProcess:
     """One `keyturn-api` with its own ports."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
-        self.port, self.metrics_port = free_port(), free_port()
+        self.port, self.metrics_port = int(environment.get("KEYTURN_HTTP_PORT", free_port())), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.metrics_url = f"http://127.0.0.1:{self.metrics_port}/metrics"
         self.log = log

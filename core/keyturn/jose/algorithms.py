@@ -8,6 +8,8 @@ ES256: Final = "ES256"
 EDDSA: Final = "EdDSA"
 
 ALGORITHMS: Final = frozenset({RS256, PS256, ES256, EDDSA})
+# RFC 9864 section 2.2 names the same algorithm more fully, and new libraries write that name.
+SYNONYMS: Final = {"Ed25519": EDDSA}
 RSA_ALGORITHMS: Final = frozenset({RS256, PS256})
 
 # Sizes in bits that Keyturn generates; it verifies RSA keys of any size from MIN_RSA_BITS to MAX_RSA_BITS.

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from keyturn.jose import base64url
-from keyturn.jose.algorithms import ALGORITHMS
+from keyturn.jose.algorithms import ALGORITHMS, SYNONYMS
 from keyturn.jose.strict_json import InvalidJson, parse_object
 
 MAX_TOKEN_BYTES: Final = 8192
@@ -39,7 +39,7 @@ class MalformedToken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CompactJws:
-    """A token taken apart, nothing verified yet. `header` is read-only and shared between equal tokens."""
+    """A token taken apart, nothing verified yet. `header` is read-only and shared between equal tokens; `alg` by our name of it."""
 
     header: Mapping[str, Any]
     payload: bytes = field(repr=False)
@@ -82,6 +82,9 @@ def _parse_header(raw: bytes) -> Mapping[str, Any]:
         raise MalformedToken(f"the header cannot be read: {error}") from None
     except ValueError:
         raise MalformedToken("the header is not canonical base64url") from None
+    algorithm = header.get("alg")
+    if isinstance(algorithm, str):
+        header["alg"] = SYNONYMS.get(algorithm, algorithm)
     _check_header(header)
     shared = MappingProxyType(header)
     if len(raw) <= _CACHED_HEADER_BYTES:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from keyturn.jose import base64url, material
-from keyturn.jose.algorithms import PS256, RS256
+from keyturn.jose.algorithms import PS256, RS256, SYNONYMS
 from keyturn.jose.rejection import KeyRejected, invalid, private
 
 __all__ = ["KeyRejected", "PublicKey", "checked_kid", "load", "parse_jwk", "parse_pem", "public_key", "thumbprint"]
@@ -134,7 +134,9 @@ def public_key(
     """A checked key object with its algorithm (default: by kind of key) pinned. Raises KeyRejected."""
     fitting = material.algorithms_for(key)
     # The system that Keyturn replaces writes RSA256 in its examples, which is no name of RFC 7518.
-    chosen = fitting[0] if algorithm is None else RS256 if algorithm == "RSA256" else algorithm
+    chosen = fitting[0] if algorithm is None else algorithm
+    if isinstance(chosen, str):
+        chosen = {"RSA256": RS256, **SYNONYMS}.get(chosen, chosen)
     if not isinstance(chosen, str) or chosen not in fitting:
         raise invalid(f"alg does not fit the key: use {' or '.join(fitting)}", field=f"{field}.alg")
     members = material.members_of(key)

@@ -32,6 +32,11 @@ def test_the_tokens_of_the_rfc_are_taken_apart(token: bytes, algorithm: str) -> 
     assert parsed.signing_input + b"." + base64url.encode(parsed.signature) == token
 
 
+def test_the_fuller_name_of_ed25519_is_read_as_the_older_one() -> None:
+    """RFC 9864 section 2.2."""
+    assert parse_compact(token_of({"alg": "Ed25519"})).header == {"alg": "EdDSA"}
+
+
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "EdDSA"])
 def test_the_four_algorithms_and_unknown_header_members_are_let_through(algorithm: str) -> None:
     header = {"alg": algorithm, "typ": "at+jwt", "cty": "JWT", "kid": "k", "x5t": "abc", "extra": [1]}
@@ -79,6 +84,7 @@ PARTS = GOOD.split(b".")
         pytest.param(token_of({"alg": "HS256"}), jws.SYMMETRIC_ALGORITHM, id="HS256"),
         pytest.param(token_of({"alg": "HS512"}), jws.SYMMETRIC_ALGORITHM, id="HS512"),
         pytest.param(token_of({"alg": "RS512"}), jws.UNSUPPORTED_ALGORITHM, id="RS512"),
+        pytest.param(token_of({"alg": "Ed448"}), jws.UNSUPPORTED_ALGORITHM, id="Ed448 (RFC 9864 section 2.2)"),
         pytest.param(token_of({"alg": "ES256K"}), jws.UNSUPPORTED_ALGORITHM, id="ES256K"),
         pytest.param(token_of({"alg": "rs256"}), jws.UNSUPPORTED_ALGORITHM, id="an algorithm in another case"),
         pytest.param(token_of({"alg": "RSA256"}), jws.UNSUPPORTED_ALGORITHM, id="RSA256, which is a key's alias only"),

@@ -130,6 +130,7 @@ def test_one_rsa_key_registered_for_ps256_refuses_rs256_signatures() -> None:
         pytest.param({**RSA, "alg": "RSA256"}, "RS256", 2048, id="RSA256 is read as RS256"),
         pytest.param(EC, "ES256", 256, id="P-256 is ES256"),
         pytest.param(OKP, "EdDSA", 256, id="Ed25519 is EdDSA"),
+        pytest.param({**OKP, "alg": "Ed25519"}, "EdDSA", 256, id="RFC 9864's name is read as EdDSA"),
     ],
 )
 def test_the_normal_form_has_kid_algorithm_use_and_nothing_that_is_foreign(
@@ -191,6 +192,7 @@ REFUSED_JWKS: list[Any] = [
     pytest.param({**RSA, "key_ops": [["verify"]]}, reasons.INVALID_KEY, ".key_ops", id="key_ops of lists"),
     pytest.param({**RSA, "alg": "ES256"}, reasons.INVALID_KEY, ".alg", id="an algorithm of another kind of key"),
     pytest.param({**EC, "alg": "RS256"}, reasons.INVALID_KEY, ".alg", id="RS256 on an EC key"),
+    pytest.param({**RSA, "alg": "Ed25519"}, reasons.INVALID_KEY, ".alg", id="RFC 9864's Ed25519 on an RSA key"),
     pytest.param({**OKP, "alg": "RSA256"}, reasons.INVALID_KEY, ".alg", id="RSA256 on an Ed25519 key"),
     pytest.param({**RSA, "alg": "RS512"}, reasons.INVALID_KEY, ".alg", id="an algorithm that is not supported"),
     pytest.param({**RSA, "alg": "none"}, reasons.INVALID_KEY, ".alg", id="alg none"),
