@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONTROL_PLANE = PROJECT / "dev" / "control-plane"
+HELM = PROJECT / "dev" / "helm"
+COREDNS = PROJECT / "dev" / "coredns"
 GO_REQUIREMENTS = PROJECT / "dev" / "go-requirements.txt"
 POSTGRES_REQUIREMENTS = PROJECT / "dev" / "postgres-requirements.txt"
 ENVOY_REQUIREMENTS = PROJECT / "dev" / "envoy-requirements.txt"
