@@ -20,6 +20,7 @@ COPY api api
 COPY cli cli
 RUN UV_PROJECT_ENVIRONMENT=/opt/keyturn /uv/bin/uv sync --locked --no-default-groups --extra operator --no-editable \
  && rm -rf /opt/keyturn/lib/python3*/site-packages/keyturn_api /opt/keyturn/lib/python3*/site-packages/keyturn_cli \
+ && find /opt/keyturn/bin -mindepth 1 ! -name 'python*' ! -name keyturn-operator -delete \
  && /opt/keyturn/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/keyturn/lib
 
 FROM tools AS api-environment
@@ -31,6 +32,7 @@ COPY api api
 COPY cli cli
 RUN UV_PROJECT_ENVIRONMENT=/opt/keyturn /uv/bin/uv sync --locked --no-default-groups --extra api --no-editable \
  && rm -rf /opt/keyturn/lib/python3*/site-packages/keyturn_operator /opt/keyturn/lib/python3*/site-packages/keyturn_cli \
+ && find /opt/keyturn/bin -mindepth 1 ! -name 'python*' ! -name keyturn-api -delete \
  && /opt/keyturn/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/keyturn/lib
 
 # The base without package managers, compilers and set-user-id programs.
@@ -38,7 +40,9 @@ FROM ${BASE} AS bare
 RUN set -eu; \
     rm -rf /usr/local/lib/python3*/site-packages/* /usr/lib/python3/dist-packages/pip* /usr/local/bin/pip* /usr/bin/pip* \
            /usr/local/lib/python3*/ensurepip /usr/lib/python3*/ensurepip /usr/share/python-wheels; \
-    rm -rf /usr/bin/apt* /usr/bin/dpkg* /usr/sbin/dpkg* /usr/lib/apt /usr/lib/dpkg /etc/apt /var/lib/apt /var/cache /var/log/*; \
+    # The list of Debian's packages stays: scanners for known faults read it.
+    rm -rf /usr/bin/apt* /usr/bin/dpkg* /usr/sbin/dpkg* /usr/lib/apt /usr/lib/dpkg /usr/bin/perl* /usr/lib/*/perl* /usr/share/perl* \
+           /etc/apt /var/lib/apt /var/lib/dpkg/info /var/cache /var/log/*; \
     find / -xdev -perm /6000 -type f -exec chmod a-s {} +; \
     rm -rf /usr/share/doc /usr/share/man /usr/share/locale /tmp/* /root/.cache
 

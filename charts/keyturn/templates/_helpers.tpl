@@ -60,7 +60,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "keyturn.signingKeySecret" -}}
-{{- default (printf "%s-signing-keys" .Values.signingKey.name) .Values.signingKey.secretName -}}
+{{- default .Values.signingKey.name .Values.signingKey.secretName -}}
 {{- end -}}
 
 {{- define "keyturn.bundled" -}}
