@@ -1,4 +1,5 @@
-module keyturn/dev/coredns
+// CoreDNS, the name server of the local node.
+module keyturn.dev/dev/coredns
 
 go 1.26.0
 

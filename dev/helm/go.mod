@@ -1,4 +1,5 @@
-module keyturn/dev/helm
+// Helm, for the charts' tests. A module of its own: its versions of Kubernetes' libraries are not the cluster's.
+module keyturn.dev/dev/helm
 
 go 1.26.0
 

@@ -124,10 +124,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m keyturn_dev.images", description=__doc__)
     parser.add_argument("--engine", choices=ENGINES, help="default: the first of these that is in the PATH")
     parser.add_argument("--base", help="the base image; default: the Dockerfile's")
-    parser.add_argument("--repository", default=REPOSITORY, help="what the images' names begin with (default: %(default)s)")
+    parser.add_argument(
+        "--repository", default=REPOSITORY, help="what the images' names begin with (default: %(default)s)"
+    )
     parser.add_argument("--tag", default="0.1.0", help="their tag (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=PROJECT / "dist", help="where the bills go (default: %(default)s)")
-    parser.add_argument("--option", action="append", default=[], help="a further option of the engine's build, as --option=…")
+    parser.add_argument(
+        "--option", action="append", default=[], help="a further option of the engine's build, as --option=…"
+    )
     options = parser.parse_args(arguments)
     try:
         engine = find_engine(options.engine, os.environ)

@@ -63,7 +63,8 @@ def rbac_objects(namespace: str) -> list[dict[str, Any]]:
         "resourceNames": [SIGNING_KEY],
         "verbs": ["get", "watch"],
     }
-    roles = {"operator": rules["operator"]["rules"], "api": rules["api"]["rules"], "mirror": [own_secret]}
+    operator = [*rules["operator"]["rules"], *rules["operator"]["homeRules"]]
+    roles = {"operator": operator, "api": rules["api"]["rules"], "mirror": [own_secret]}
     objects: list[dict[str, Any]] = []
     for part, account in _ACCOUNTS.items():
         metadata = {"name": account, "namespace": namespace}

@@ -49,7 +49,9 @@ def ensure_node_binaries(environ: Mapping[str, str], progress: Progress) -> Node
     kubernetes = module_version((CONTROL_PLANE / "go.mod").read_text(encoding="utf-8"), "k8s.io/kubernetes")
     node = _programs(CONTROL_PLANE, NODE_PACKAGES, "k8s.io/kubernetes", "node", link_flags(kubernetes))
     folder = ensure_programs(node, NODE_PACKAGES, environ, progress)
-    dns = _programs(COREDNS, {"coredns": "github.com/coredns/coredns"}, "github.com/coredns/coredns", "coredns", "-s -w")
+    dns = _programs(
+        COREDNS, {"coredns": "github.com/coredns/coredns"}, "github.com/coredns/coredns", "coredns", "-s -w"
+    )
     return NodeBinaries(
         kubelet=folder / "kubelet",
         proxy=folder / "kube-proxy",

@@ -15,6 +15,8 @@ parts = pytest.mark.parametrize("part", RBAC)
 def grants(part: str, kind: str = "rules") -> set[tuple[str, str, str]]:
     """Each (API group, resource, verb) that a part has, in its namespace or (`clusterRules`) in the whole cluster."""
     rules: list[dict[str, Any]] = RBAC[part].get(kind, [])
+    if kind == "rules":
+        rules = [*rules, *RBAC[part].get("homeRules", [])]
     return {
         (group, resource, verb)
         for rule in rules
@@ -47,9 +49,10 @@ def test_the_operator_writes_of_our_kinds_the_status_alone() -> None:
     assert ours == reads | {(f"{kind}/status", "patch") for kind in CRDS}
 
 
-def test_of_the_whole_cluster_the_api_may_ask_for_reviews_and_nobody_may_do_anything_else() -> None:
+def test_of_the_whole_cluster_the_api_may_ask_for_reviews_and_the_operator_may_see_leases() -> None:
     reviews = {
         ("authentication.k8s.io", "tokenreviews", "create"),
         ("authorization.k8s.io", "subjectaccessreviews", "create"),
     }
-    assert {part: grants(part, "clusterRules") for part in RBAC} == {"operator": set(), "api": reviews}
+    leases = {("coordination.k8s.io", "leases", verb) for verb in ("list", "watch")}
+    assert {part: grants(part, "clusterRules") for part in RBAC} == {"operator": leases, "api": reviews}
