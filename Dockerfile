@@ -44,7 +44,7 @@ RUN set -eu; \
     rm -rf /usr/bin/apt* /usr/bin/dpkg* /usr/sbin/dpkg* /usr/lib/apt /usr/lib/dpkg /usr/bin/perl* /usr/lib/*/perl* /usr/share/perl* \
            /etc/apt /var/lib/apt /var/lib/dpkg/info /var/cache /var/log/*; \
     find / -xdev -perm /6000 -type f -exec chmod a-s {} +; \
-    rm -rf /usr/share/doc /usr/share/man /usr/share/locale /tmp/* /root/.cache
+    rm -rf /usr/share/doc /usr/share/man /usr/share/locale /tmp/* "$HOME/.cache"
 
 FROM scratch AS runtime
 COPY --from=bare / /

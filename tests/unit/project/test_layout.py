@@ -12,7 +12,7 @@ import pytest
 PROJECT = Path(__file__).parents[3]
 ROOTS = ("core", "operator", "api", "cli", "dev")
 # Made on this machine, not part of the project.
-MADE = {"__pycache__", "node_modules"}
+MADE = {"__pycache__", "dist", "node_modules"}
 KEPT_HIDDEN = {".ci", ".gitignore", ".github"}
 # Written by tools, which name registries in them.
 LOCK_FILES = {"uv.lock", "go.sum"}
