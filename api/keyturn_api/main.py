@@ -1,5 +1,6 @@
 """`keyturn-api`: reads the settings, opens the port, and serves in this process or in several."""
 
+import contextlib
 import socket
 import sys
 
@@ -39,13 +40,28 @@ def serve(settings: ApiSettings, listener: socket.socket) -> int:
     if settings.workers > 1:
         from keyturn_api import supervisor
 
-        return supervisor.run(settings, listener)
+        with contextlib.ExitStack() as held:
+            if settings.gateway_profile == "envoy-grpc":
+                held.enter_context(reserve_port(settings.http_host, settings.grpc_port))
+            return supervisor.run(settings, listener)
     import prometheus_client
 
     from keyturn_api import worker
 
     prometheus_client.start_http_server(settings.metrics_port, settings.metrics_host)
     return worker.run(settings, listener, shared=None, parent=None)
+
+
+def reserve_port(host: str, port: int) -> socket.socket:
+    """A socket that keeps a port for worker processes which each listen on it themselves. Raises OSError where it is taken."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    reserved = socket.socket(family, kind, protocol)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    # It is bound, for this user's processes only, and never listens: no connection comes to it.
+    reserved.bind(address)
+    return reserved
 
 
 def open_listener(host: str, port: int) -> socket.socket:

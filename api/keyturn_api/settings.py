@@ -65,12 +65,21 @@ class ApiSettings(BaseSettings):
         le=600,
     )
     shutdown_timeout: int = setting(20, "How long requests in flight may take after that.", ge=1, le=600)
-    gateway_profile: Literal["original-request", "envoy", "nginx", "traefik", "caddy", "haproxy"] = setting(
-        "original-request",
-        "How the gateway asks at `/auth`: `envoy` (HTTP: the path behind `/auth`, method and host of the request itself), `nginx` "
-        "(auth_request: X-Original-URL, X-Original-Method), `traefik` and `caddy` (X-Forwarded-Method, X-Forwarded-Uri, "
-        "X-Forwarded-Host), `haproxy` (X-Original-Method, X-Original-Uri, X-Original-Host), `original-request` "
-        "(Original-Request-Uri, Original-Request-Method). Only this profile's headers are read.",
+    gateway_profile: Literal["original-request", "envoy", "envoy-grpc", "nginx", "traefik", "caddy", "haproxy"] = (
+        setting(
+            "original-request",
+            "How the gateway asks at `/auth`: `envoy` (HTTP: the path behind `/auth`, method and host of the request itself), `envoy-grpc` "
+            "(Envoy's gRPC service, on `KEYTURN_GRPC_PORT`), `nginx` (auth_request: X-Original-URL, X-Original-Method), `traefik` and "
+            "`caddy` (X-Forwarded-Method, X-Forwarded-Uri, X-Forwarded-Host), `haproxy` (X-Original-Method, X-Original-Uri, "
+            "X-Original-Host), `original-request` (Original-Request-Uri, Original-Request-Method). Only this profile's headers are read.",
+        )
+    )
+    grpc_port: int = setting(
+        9191,
+        "The port of Envoy's gRPC authorization, served under profile `envoy-grpc` only. All workers listen on it (SO_REUSEPORT): "
+        "one connection stays with one worker.",
+        ge=1,
+        le=65535,
     )
     context_headers: bool = setting(
         False,

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 import uvloop
@@ -42,6 +42,9 @@ from keyturn_api.token_endpoint import TokenEndpoint
 from keyturn_api.tokeninfo import TokenInfo
 from keyturn_api.verified import AccessTokens
 
+if TYPE_CHECKING:
+    from keyturn_api.envoy_grpc import GrpcServer
+
 _log = get_logger("process")
 FAILED: Final = 1
 _KEEP_ALIVE: Final = 75
@@ -67,6 +70,7 @@ class Service:
     application: Application
     kubernetes: Kubernetes | None
     administration: Administration
+    grpc: "GrpcServer | None"
 
 
 def replica_id() -> str:
@@ -106,8 +110,17 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         enabled=settings.administration,
         server_tokens=settings.administration_server_tokens,
     )
+    gateway = Gateway(
+        snapshot,
+        tokens,
+        metrics,
+        profile=profiles.choose(settings),
+        header_prefix=settings.header_prefix,
+        is_stale=readiness.is_stale,
+    )
     application = Application(
         settings,
+<<<<<<< HEAD
         gateway=Gateway(
             snapshot,
             Callers(tokens),
@@ -121,6 +134,9 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
             ),
             is_stale=readiness.is_stale,
         ),
+=======
+        gateway=gateway,
+>>>>>>> 0ca1a06 (Answer Envoy's checks by gRPC, with the code that answers them over HTTP)
         tokeninfo=TokenInfo(snapshot, tokens, metrics),
         jwks=Jwks(snapshot, metrics),
         token=token,
@@ -141,6 +157,20 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         application,
         kubernetes,
         administration,
+        grpc_server(settings, gateway),
+    )
+
+
+def grpc_server(settings: ApiSettings, gateway: Gateway) -> "GrpcServer | None":
+    """The gateway check by gRPC where the installation's profile is that; else its library is not even loaded."""
+    if settings.gateway_profile != "envoy-grpc":
+        return None
+    from keyturn_api.envoy_grpc import Authorization, GrpcServer, removed_headers
+
+    removed = removed_headers(settings.header_prefix, context_headers=settings.context_headers)
+    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    return GrpcServer(
+        Authorization(gateway, removed=removed), address=f"{host}:{settings.grpc_port}", shared=settings.workers > 1
     )
 
 
@@ -202,6 +232,8 @@ async def _serve(
     server = _Server(config)
     status = 0
     async with _running(service) as failed:
+        if service.grpc is not None:
+            await service.grpc.start()
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         _log.info("serving", address=str(listener.getsockname()))
         stopping = asyncio.create_task(stop.wait())
@@ -219,6 +251,8 @@ async def _serve(
                     await stop.wait()
         stopping.cancel()
         server.should_exit = True
+        if service.grpc is not None:
+            await service.grpc.stop(settings.shutdown_timeout)
         await serving
     service.metrics.flush()
     await service.activity.flush()
@@ -275,6 +309,8 @@ async def _tell_readiness(service: Service) -> None:
     frozen = False
     while True:
         service.readiness.refresh()
+        if service.grpc is not None:
+            await service.grpc.tell(ready=not service.readiness.reasons())
         if not frozen and service.snapshot.loaded:
             # What was loaded stays; looking through it again and again would stop requests for a while each time.
             frozen = True
@@ -307,7 +343,13 @@ def main() -> None:
     logs.configure(level=settings.log_level, form=settings.log_format)
     index, listener, readiness, pipe = map(int, sys.argv[1:5])
     shared = SharedReadiness(readiness, settings.workers, index)
-    sys.exit(run(settings, socket.socket(fileno=listener), shared=shared, parent=pipe))
+    try:
+        status = run(settings, socket.socket(fileno=listener), shared=shared, parent=pipe)
+    except OSError as error:
+        # The port of the gateway check by gRPC, which each worker opens itself, is another program's.
+        _log.error("cannot_start", cause=str(error))
+        status = FAILED
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Which profile an installation reads, by its settings."""
 
 from keyturn_api.profiles.envoy import envoy
+from keyturn_api.profiles.envoy_grpc import envoy_grpc
 from keyturn_api.profiles.forwarded import forwarded
 from keyturn_api.profiles.haproxy import haproxy
 from keyturn_api.profiles.nginx import nginx
@@ -17,6 +18,8 @@ def choose(settings: ApiSettings) -> Profile:
             return original_request
         case "envoy":
             return envoy(settings.service_prefix.encode(), context_headers=context)
+        case "envoy-grpc":
+            return envoy_grpc(context_headers=context)
         case "nginx":
             return nginx(context_headers=context)
         case "haproxy":
