@@ -4,7 +4,7 @@ The one module that knows the stubs, which have no types. It decides nothing: a 
 answers, and the answer becomes a message.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import grpc
@@ -14,6 +14,7 @@ from google.rpc import code_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from keyturn_api.cache import GenerationCache
+from keyturn_api.errors import Header
 from keyturn_api.http import Response, Scope, problem, request_id
 from keyturn_api.http_protocol import TARGET
 from keyturn_api.logs import get_logger
@@ -35,18 +36,17 @@ _CODES: Final = {
     503: code_pb2.UNAVAILABLE,
 }
 _OVERWRITE: Final = 2  # HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-# They describe the HTTP answer's own framing.
-_FRAMING: Final = (b"content-length",)
 
 
 class Authorization:
     """Answers one check after the other with what `decide` (the gateway check over HTTP) answers.
 
-    `removed`: names of request headers that an allowed answer takes out besides those that it sets.
+    `prefix`: that of the headers which an allowed answer sets; `removed`: names of request headers that it takes out besides.
     """
 
-    def __init__(self, decide: Decide, *, removed: tuple[bytes, ...]) -> None:
+    def __init__(self, decide: Decide, *, prefix: str, removed: tuple[bytes, ...]) -> None:
         self._decide = decide
+        self._prefix = prefix.encode("ascii")
         self._removed = tuple(name.decode("ascii") for name in removed)
         # Allowed answers are few and the same again and again: one for each identity. Keyed by what is in them.
         self._allowed: GenerationCache[bytes, bytes] = GenerationCache(_ANSWERS)
@@ -64,10 +64,13 @@ class Authorization:
             answer = problem(500, "unexpected failure", request_id=identifier)
         if answer.status != 200:
             return denied(answer)
+        if answer.body["body"]:
+            # The lenient answer with an id of its own: only a setting makes it a 200.
+            return allowed(answer, self._prefix, self._removed)
         head = answer.head()
         message = self._allowed.get(head)
         if message is None:
-            message = allowed(answer, self._removed)
+            message = allowed(answer, self._prefix, self._removed)
             self._allowed.put(head, message)
         return message
 
@@ -97,11 +100,12 @@ def read_peer(peer: str) -> tuple[str, int] | None:
     return address.removeprefix("%5B").removesuffix("%5D").strip("[]"), int(port)
 
 
-def allowed(answer: Response, removed: tuple[str, ...]) -> bytes:
-    """The request passes, with the answer's headers in place of the caller's own."""
+def allowed(answer: Response, prefix: bytes, removed: tuple[str, ...]) -> bytes:
+    """The request passes, with the answer's headers of that prefix in place of the caller's own."""
+    told = [(name, value) for name, value in answer.start["headers"] if name.startswith(prefix)]
     return serialized(
         status=status_pb2.Status(code=code_pb2.OK),
-        ok_response=external_auth_pb2.OkHttpResponse(headers=_options(answer), headers_to_remove=removed),
+        ok_response=external_auth_pb2.OkHttpResponse(headers=_options(told), headers_to_remove=removed),
     )
 
 
@@ -111,7 +115,7 @@ def denied(answer: Response) -> bytes:
         status=status_pb2.Status(code=_CODES.get(answer.status, code_pb2.INTERNAL)),
         denied_response=external_auth_pb2.DeniedHttpResponse(
             status=http_status_pb2.HttpStatus(code=answer.status),
-            headers=_options(answer),
+            headers=_options((name, value) for name, value in answer.start["headers"] if name != b"content-length"),
             body=answer.body["body"].decode("utf-8", "replace"),
         ),
     )
@@ -122,12 +126,11 @@ def serialized(**members: Any) -> bytes:
     return message
 
 
-def _options(answer: Response) -> list[dict[str, Any]]:
+def _options(headers: Iterable[Header]) -> list[dict[str, Any]]:
     return [
         # An empty value says that there is no identity: the header is sent as well, over the caller's own.
         {"header": _header(name, value), "append_action": _OVERWRITE, "keep_empty_value": True}
-        for name, value in answer.start["headers"]
-        if name not in _FRAMING
+        for name, value in headers
     ]
 
 

@@ -112,31 +112,20 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
     )
     gateway = Gateway(
         snapshot,
-        tokens,
+        Callers(tokens),
         metrics,
         profile=profiles.choose(settings),
-        header_prefix=settings.header_prefix,
+        answers=GatewayAnswers(
+            header_prefix=settings.header_prefix,
+            strict=settings.strict_mode,
+            unknown_route=settings.unknown_route,
+            client_as_user=settings.client_as_user is not False,
+        ),
         is_stale=readiness.is_stale,
     )
     application = Application(
         settings,
-<<<<<<< HEAD
-        gateway=Gateway(
-            snapshot,
-            Callers(tokens),
-            metrics,
-            profile=profiles.choose(settings),
-            answers=GatewayAnswers(
-                header_prefix=settings.header_prefix,
-                strict=settings.strict_mode,
-                unknown_route=settings.unknown_route,
-                client_as_user=settings.client_as_user is not False,
-            ),
-            is_stale=readiness.is_stale,
-        ),
-=======
         gateway=gateway,
->>>>>>> 0ca1a06 (Answer Envoy's checks by gRPC, with the code that answers them over HTTP)
         tokeninfo=TokenInfo(snapshot, tokens, metrics),
         jwks=Jwks(snapshot, metrics),
         token=token,
@@ -170,7 +159,9 @@ def grpc_server(settings: ApiSettings, gateway: Gateway) -> "GrpcServer | None":
     removed = removed_headers(settings.header_prefix, context_headers=settings.context_headers)
     host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
     return GrpcServer(
-        Authorization(gateway, removed=removed), address=f"{host}:{settings.grpc_port}", shared=settings.workers > 1
+        Authorization(gateway, prefix=settings.header_prefix, removed=removed),
+        address=f"{host}:{settings.grpc_port}",
+        shared=settings.workers > 1,
     )
 
 

@@ -74,7 +74,7 @@ async def test_health_is_not_serving_before_the_end(installation: Installation) 
     port = free_port()
     process = await installation.start(grpc_port=str(port), shutdown_delay="5", **PROFILE).ready()
     process.process.terminate()
-    statuses = []
+    statuses: list[Any] = []
     while not statuses or statuses[-1] == health_pb2.HealthCheckResponse.SERVING:
         assert len(statuses) < 100, "health stayed SERVING while the process was ending"
         statuses.append(await health(port))

@@ -7,6 +7,8 @@ import pytest
 from envoy.service.auth.v3 import external_auth_pb2
 from google.rpc import code_pb2
 
+from keyturn_api.answers import GatewayAnswers
+from keyturn_api.callers import Callers
 from keyturn_api.envoy_grpc import Authorization, read_check, read_peer, removed_headers
 from keyturn_api.gateway import Gateway
 from keyturn_api.http import Response, Scope
@@ -45,11 +47,20 @@ def check(
     return request
 
 
-async def answer(request: Any, *, world: World | None = None, **values: Any) -> Any:
+async def answer(
+    request: Any, *, world: World | None = None, answers: GatewayAnswers | None = None, **values: Any
+) -> Any:
     world = world or World()
-    gateway = Gateway(world.snapshot, world.tokens(), metrics(), profile=profile(**values), clock=lambda: NOW)
+    gateway = Gateway(
+        world.snapshot,
+        Callers(world.tokens()),
+        metrics(),
+        profile=profile(**values),
+        answers=answers,
+        clock=lambda: NOW,
+    )
     context_headers = bool(values.get("context_headers"))
-    service = Authorization(gateway, removed=removed_headers("mia-", context_headers=context_headers))
+    service = Authorization(gateway, prefix="mia-", removed=removed_headers("mia-", context_headers=context_headers))
     first, second = await service.check(request, Call()), await service.check(request, Call())
     assert read(first).status.code == read(second).status.code
     return read(first)
@@ -78,7 +89,11 @@ def options(headers: Any) -> dict[str, str]:
         pytest.param("/orders", "", BEARER, 403, id="no method"),
         pytest.param("/orders", "GET", {**BEARER, "isbackoffice": "1"}, 200, id="context headers are not read"),
         pytest.param(
-            "/orders", "POST", {**BEARER, "x-original-method": "GET", "x-forwarded-uri": "/open"}, 403, id="others' headers"
+            "/orders",
+            "POST",
+            {**BEARER, "x-original-method": "GET", "x-forwarded-uri": "/open"},
+            403,
+            id="others' headers",
         ),
     ],
 )
@@ -122,6 +137,13 @@ async def test_context_headers_that_the_gateway_vouches_for_stay() -> None:
     assert given.status.code == code_pb2.OK
 
 
+async def test_the_references_lenient_answer_sets_the_identity_headers_only() -> None:
+    given = await answer(check("/nowhere", headers=BEARER), answers=GatewayAnswers(unknown_route="reference"))
+    told = options(given.ok_response.headers)
+    assert told["mia-allowed"] == "0"
+    assert {name.partition("-")[0] for name in told} == {"mia"}
+
+
 async def test_a_denied_answer_is_what_the_caller_gets_over_http() -> None:
     given = await answer(check(headers={"x-request-id": "abc-1"}))
     assert given.status.code == code_pb2.UNAUTHENTICATED
@@ -141,7 +163,9 @@ async def test_an_unexpected_failure_denies_and_has_an_id() -> None:
     def fails(_: Scope) -> Response:
         raise RuntimeError("secret detail")
 
-    given = read(await Authorization(fails, removed=()).check(check(headers={"x-request-id": "abc-2"}), Call()))
+    given = read(
+        await Authorization(fails, prefix="mia-", removed=()).check(check(headers={"x-request-id": "abc-2"}), Call())
+    )
     assert given.status.code == code_pb2.INTERNAL
     assert given.denied_response.status.code == 500
     assert "abc-2" in given.denied_response.body
@@ -152,7 +176,7 @@ async def test_a_decision_that_has_to_wait_is_awaited() -> None:
     async def decided() -> Response:
         return Response({"status": 200, "headers": [(b"mia-userid", "zoë".encode())]}, {"body": b""})
 
-    given = read(await Authorization(lambda _: decided(), removed=()).check(check(), Call()))
+    given = read(await Authorization(lambda _: decided(), prefix="mia-", removed=()).check(check(), Call()))
     assert given.ok_response.headers[0].header.raw_value == "zoë".encode()
 
 
