@@ -89,6 +89,7 @@ def full_clients() -> list[Manifest]:
         "audiences": ["orders", "https://shop.example/api"],
         "allowedCustomClaims": ["tenant"],
         "tokenLifetime": "60s",
+        "introspection": "any",
         "suspended": False,
         "expiresAt": "2030-01-01T00:00:00Z",
         "revokeTokensIssuedBefore": "2026-01-01T00:00:00.5Z",

@@ -24,7 +24,7 @@ from keyturn_api.settings import ApiSettings
 _log = get_logger("http")
 Handler = Callable[[Scope], Response | Awaitable[Response]]
 AsyncHandler = Callable[[Scope, Receive], Awaitable[Response]]
-_OAUTH_PATHS: Final = ("/oauth/token", "/tokeninfo")
+_OAUTH_PATHS: Final = ("/oauth/token", "/oauth/introspect", "/oauth/revoke", "/tokeninfo")
 
 
 class Application:
@@ -38,6 +38,8 @@ class Application:
         tokeninfo: Handler,
         jwks: Handler,
         token: AsyncHandler,
+        introspection: AsyncHandler,
+        revocation: AsyncHandler,
         other: FastAPI,
         metrics: Metrics,
     ) -> None:
@@ -49,8 +51,11 @@ class Application:
             prefix + b"/tokeninfo": tokeninfo,
             prefix + JWKS.encode(): jwks,
         }
-        self._token_path = prefix + b"/oauth/token"
-        self._token = token
+        self._asynchronous: dict[bytes, AsyncHandler] = {
+            prefix + b"/oauth/token": token,
+            prefix + b"/oauth/introspect": introspection,
+            prefix + b"/oauth/revoke": revocation,
+        }
         self._oauth_paths = {prefix + path.encode() for path in _OAUTH_PATHS}
         self._other = other
         self._addresses = CallerAddresses(settings.trusted_proxies, settings.forwarded_header)
@@ -68,9 +73,9 @@ class Application:
             elif path.startswith(self._auth_tree):
                 found = self._gateway(scope)
                 answer = found if isinstance(found, Response) else await found
-            elif path == self._token_path:
+            elif (asynchronous := self._asynchronous.get(path)) is not None:
                 self._addresses.settle(scope)
-                answer = await self._token(scope, receive)
+                answer = await asynchronous(scope, receive)
             else:
                 self._addresses.settle(scope)
                 await self._other(scope, receive, send)

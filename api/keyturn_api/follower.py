@@ -20,7 +20,6 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 # A change of more records is worked out in a thread: requests go on meanwhile.
 _INLINE_RECORDS: Final = 20
-_INLINE_ROUTES: Final = 200
 _LONGEST_WAIT: Final = 5.0
 # Other writes (single use of assertions above all) look like changes to some engines: a busy store is not asked without end.
 _QUIET: Final = 0.2
@@ -93,7 +92,7 @@ class Follower:
 
     async def _apply(self, changes: Changes) -> None:
         before = self._snapshot.position
-        if changes.reset or len(changes.records) > _INLINE_RECORDS or self._snapshot.route_count > _INLINE_ROUTES:
+        if changes.reset or len(changes.records) > _INLINE_RECORDS:
             prepared = await asyncio.to_thread(self._snapshot.prepare, changes)
         else:
             prepared = self._snapshot.prepare(changes)

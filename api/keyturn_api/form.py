@@ -56,6 +56,6 @@ def parse_form(body: bytes, content_type: bytes | None, *, repeatable: frozenset
 _KNOWN: Final = frozenset(
     {
         *("grant_type", "scope", "client_id", "client_secret", "client_assertion", "client_assertion_type"),
-        *("token_endpoint_auth_method",),
+        *("token_endpoint_auth_method", "token", "token_type_hint"),
     }
 )

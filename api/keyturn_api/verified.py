@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -20,7 +20,7 @@ _NEVER: Final = -1
 class VerifiedToken:
     """A token with what the current snapshot makes of it. Derived anew whenever the snapshot has changed or a time has come."""
 
-    __slots__ = ("_info", "effective", "generation", "subject", "token", "valid_until")
+    __slots__ = ("_info", "_introspection", "effective", "generation", "subject", "token", "valid_until")
 
     def __init__(self, token: AccessToken) -> None:
         self.token = token
@@ -29,6 +29,7 @@ class VerifiedToken:
         self.effective: Effective | None = None
         self.subject: Subject | None = None
         self._info: Response | None = None
+        self._introspection: Response | None = None
 
     @property
     def audiences(self) -> tuple[str, ...]:
@@ -39,7 +40,7 @@ class VerifiedToken:
             worth.permissions,
             worth.audiences,
         ):
-            self._info = None
+            self._info = self._introspection = None
         self.effective = worth
         self.subject = subject
         self.valid_until = worth.valid_until
@@ -48,15 +49,25 @@ class VerifiedToken:
     def info(self) -> Response:
         """The answer of `/tokeninfo`: the claims, with what is still the client's."""
         if self._info is None:
-            assert self.effective is not None
-            claims = self.token.claims()
-            claims["aud"] = self.effective.audiences
-            claims["permissions"] = self.effective.permissions
-            claims.pop("scope", None)
-            if self.effective.permissions:
-                claims["scope"] = " ".join(self.effective.permissions)
-            self._info = response(200, (JSON, *NO_STORE), orjson.dumps(claims))
+            self._info = response(200, (JSON, *NO_STORE), orjson.dumps(self._claims()))
         return self._info
+
+    def introspection(self) -> Response:
+        """The answer of introspection (RFC 7662 section 2.2): the same claims, and that they count."""
+        if self._introspection is None:
+            claims = self._claims() | {"active": True, "client_id": self.token.client_id, "token_type": "Bearer"}
+            self._introspection = response(200, (JSON, *NO_STORE), orjson.dumps(claims))
+        return self._introspection
+
+    def _claims(self) -> dict[str, Any]:
+        assert self.effective is not None
+        claims = self.token.claims()
+        claims["aud"] = self.effective.audiences
+        claims["permissions"] = self.effective.permissions
+        claims.pop("scope", None)
+        if self.effective.permissions:
+            claims["scope"] = " ".join(self.effective.permissions)
+        return claims
 
 
 class AccessTokens:
@@ -94,6 +105,14 @@ class AccessTokens:
         """Whether a refused credential calls itself ours, by its issuer or by a key of ours: then nobody else is asked about it."""
         kid, issuer = unverified(authorization)
         return issuer == self._issuer or (kid is not None and self._snapshot.knows_kid(kid))
+
+    def verify_token(self, token: bytes, now: float) -> VerifiedToken:
+        """The same for a token alone. Raises `TokenRefused`."""
+        return self.verify(b"Bearer " + token, now)
+
+    def read(self, token: bytes, now: float) -> AccessToken:
+        """A token of this issuer, whatever it is worth now. Raises `TokenRefused`."""
+        return read_access_token(token, world=self._snapshot, issuer=self._issuer, now=now)
 
     def _refresh(self, verified: VerifiedToken, now: float) -> None:
         verified.generation = _NEVER

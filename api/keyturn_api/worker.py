@@ -30,15 +30,18 @@ from keyturn_api.follower import Follower, Heartbeat
 from keyturn_api.gateway import Gateway
 from keyturn_api.guessing import GuessLimiter
 from keyturn_api.http_protocol import LimitedHttpProtocol
+from keyturn_api.introspection import Introspection
 from keyturn_api.kubernetes import Kubernetes, NotConfigured, find_access
 from keyturn_api.logs import get_logger
 from keyturn_api.metadata import Jwks
 from keyturn_api.metrics import Metrics
 from keyturn_api.readiness import Readiness
+from keyturn_api.revocation import RevocationEndpoint
 from keyturn_api.settings import ApiSettings
 from keyturn_api.shared_readiness import SharedReadiness
 from keyturn_api.signing_keys import SigningKeys
 from keyturn_api.token_endpoint import TokenEndpoint
+from keyturn_api.token_questions import Askers
 from keyturn_api.tokeninfo import TokenInfo
 from keyturn_api.verified import AccessTokens
 
@@ -123,12 +126,31 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         ),
         is_stale=readiness.is_stale,
     )
+    namespace = "" if kubernetes is None else kubernetes.namespace
+    introspection = Introspection(
+        Askers(authenticator, administration, verb="introspect", namespace=namespace),
+        snapshot,
+        tokens,
+        metrics,
+        max_body_bytes=settings.max_body_bytes,
+    )
+    revocation = RevocationEndpoint(
+        Askers(authenticator, administration, verb="revoke", namespace=namespace),
+        snapshot,
+        tokens,
+        store,
+        metrics,
+        max_body_bytes=settings.max_body_bytes,
+        clock_skew=settings.clock_skew_seconds,
+    )
     application = Application(
         settings,
         gateway=gateway,
         tokeninfo=TokenInfo(snapshot, tokens, metrics),
         jwks=Jwks(snapshot, metrics),
         token=token,
+        introspection=introspection,
+        revocation=revocation,
         other=build_framework(settings, snapshot, readiness),
         metrics=metrics,
     )

@@ -20,8 +20,9 @@ from keyturn.rules.table import RouteTable
 from keyturn.store.interface import Changes, Position
 
 _log = structlog.get_logger("keyturn.snapshot")
-# Swept when there is time; an expired one that stays a while longer refuses only a token that has expired too.
-_SWEEP_EVERY: Final = 1000
+# Expired revocations are swept out whenever there are twice as many as were left, but not for a few. One that stays a while
+# longer refuses only a token that has expired too.
+_SWEEP_FROM: Final = 1000
 
 
 class Client:
@@ -96,16 +97,12 @@ class Snapshot:
     _verification: dict[str, tuple[RingKey, PublicKey]] = field(default_factory=dict)
     _compromised: set[str] = field(default_factory=set)
     _distrusted_before: float = 0.0
+    _sweep_above: int = _SWEEP_FROM
 
     @property
     def loaded(self) -> bool:
         """Whether the store's state has been read at least once."""
         return self.position is not None
-
-    @property
-    def route_count(self) -> int:
-        """How many routes the table is made of."""
-        return sum(len(state.routes) for _, state in self._rules.values())
 
     @property
     def applied_revision(self) -> int:
@@ -239,9 +236,15 @@ class Snapshot:
         self.position = prepared.position
         self.born_at = max(prepared.born_at, self._distrusted_before)
         self.generation += 1
-        if len(self.revocations) > _SWEEP_EVERY and self.generation % _SWEEP_EVERY == 0:
+        if len(self.revocations) > self._sweep_above:
             self.revocations = {token: end for token, end in self.revocations.items() if end > now}
+            self._sweep_above = max(_SWEEP_FROM, 2 * len(self.revocations))
         return unknown
+
+    def revoke(self, revocation: Revocation) -> None:
+        """One that this process has written into the store: it holds here at once."""
+        self.revocations[revocation.token_hash] = revocation.expires_at
+        self.generation += 1
 
     def withdraw(self, kids: Iterable[str]) -> None:
         """Keys that the mounted Secret calls compromised: that holds here too, from then on, whatever the store says."""

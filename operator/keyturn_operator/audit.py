@@ -17,6 +17,7 @@ _GRANTS = (
     "expiresAt",
     "tokenLifetime",
     "revokeBefore",
+    "introspection",
 )
 
 

@@ -322,6 +322,7 @@ REFUSALS = [
         "spec.serviceAccount.name",
         lambda: client(serviceAccount={"name": "A_b"}),
     ),
+    case("introspection of a third kind", "Unsupported value", lambda: client(introspection="all")),
     case("a permission with a space", "spec.permissions[0]", lambda: client(permissions=["a b"])),
     case("a permission twice", "Duplicate value", lambda: client(permissions=["a", "a"])),
     case("a permission of 257 characters", "spec.permissions[0]: Too long", lambda: client(permissions=["a" * 257])),

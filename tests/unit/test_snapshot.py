@@ -178,6 +178,38 @@ def test_a_new_store_is_told_the_unexpired_revocations_that_it_lacks() -> None:
     assert follow.snapshot.is_revoked("known")
 
 
+def test_a_revocation_of_this_process_holds_at_once_and_changes_what_was_derived() -> None:
+    follow = Follow()
+    follow.apply()
+    before = follow.snapshot.generation
+    follow.snapshot.revoke(Revocation("mine", NOW + 60))
+    assert follow.snapshot.is_revoked("mine")
+    assert follow.snapshot.generation > before
+
+
+def test_expired_revocations_are_forgotten_however_many_come() -> None:
+    follow = Follow()
+    follow.apply()
+    most = 0
+    for batch in range(40):
+        live = [Revocation(f"live-{batch}", NOW + 60)]
+        over = [Revocation(f"over-{batch}-{number}", NOW - 1) for number in range(250)]
+        follow.apply(revocations=(*live, *over))
+        most = max(most, len(follow.snapshot.revocations))
+    assert most <= 1000 + 251
+    assert all(follow.snapshot.is_revoked(f"live-{batch}") for batch in range(40))
+
+
+def test_many_revocations_that_hold_are_looked_through_seldom() -> None:
+    follow = Follow()
+    follow.apply(revocations=tuple(Revocation(f"live-{number}", NOW + 60) for number in range(2000)))
+    held = follow.snapshot.revocations
+    for number in range(100):
+        follow.apply(revocations=(Revocation(f"more-{number}", NOW + 60),))
+    assert follow.snapshot.revocations is held
+    assert len(held) == 2100
+
+
 def test_only_the_named_signing_key_counts() -> None:
     follow = Follow()
     follow.apply(a_ring(name="another"))

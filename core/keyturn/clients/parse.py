@@ -18,7 +18,15 @@ from keyturn.clients.keys import FIELDS as KEY_FIELDS
 from keyturn.clients.keys import read_keys, still_named
 from keyturn.clients.service_account import FIELDS as ACCOUNT_FIELDS
 from keyturn.clients.service_account import check_account, service_account_ref
-from keyturn.clients.state import AUTH_METHODS, PRIVATE_KEY_JWT, SECRET_METHODS, ClientKey, ClientState
+from keyturn.clients.state import (
+    AUTH_METHODS,
+    INTROSPECT_ANY,
+    INTROSPECT_OWN,
+    PRIVATE_KEY_JWT,
+    SECRET_METHODS,
+    ClientKey,
+    ClientState,
+)
 from keyturn.durations import InvalidDuration, parse_duration
 from keyturn.problems import Problem
 from keyturn.timestamps import InvalidTimestamp, parse_rfc3339
@@ -27,7 +35,7 @@ FIELDS: Final = frozenset(
     {
         *("clientId", "clientName", "description", "contacts", "authMethod", "publicKeys", "clientSecret"),
         *("permissions", "audiences", "allowedCustomClaims", "tokenLifetime"),
-        *("suspended", "expiresAt", "revokeTokensIssuedBefore"),
+        *("introspection", "suspended", "expiresAt", "revokeTokensIssuedBefore"),
         "serviceAccount",
     }
 )
@@ -94,6 +102,7 @@ def parse_client(
         suspended=reader.suspended(),
         expires_at=reader.time("expiresAt"),
         revoke_before=reader.time("revokeTokensIssuedBefore"),
+        introspection=reader.introspection(),
     )
     reader.credentials_fit(wanted.auth_method)
     if not reader.problems:
@@ -242,6 +251,13 @@ class _Reader:
             return None if last is None else last.token_lifetime
         return min(seconds, self.settings.max_token_lifetime)
 
+    def introspection(self) -> str:
+        value = self.spec.get("introspection", INTROSPECT_OWN)
+        if value in (INTROSPECT_OWN, INTROSPECT_ANY):
+            return str(value)
+        self.report(reasons.INVALID_SPEC, "introspection", f"must be {INTROSPECT_OWN} or {INTROSPECT_ANY}")
+        return INTROSPECT_OWN
+
     def suspended(self) -> bool:
         value = self.spec.get("suspended", False)
         if isinstance(value, bool):
@@ -291,7 +307,7 @@ def _restrict(last: ClientState | None, wanted: ClientState, settings: ClientSet
         suspended=last.suspended or wanted.suspended,
         expires_at=min((t for t in (last.expires_at, wanted.expires_at) if t is not None), default=None),
         revoke_before=max((t for t in (last.revoke_before, wanted.revoke_before) if t is not None), default=None),
-        introspection=last.introspection,
+        introspection=last.introspection if wanted.introspection == INTROSPECT_ANY else INTROSPECT_OWN,
     )
 
 

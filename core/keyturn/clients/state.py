@@ -10,6 +10,9 @@ CLIENT_SECRET_POST: Final = "client_secret_post"
 SECRET_METHODS: Final = (CLIENT_SECRET_BASIC, CLIENT_SECRET_POST)
 AUTH_METHODS: Final = (PRIVATE_KEY_JWT, *SECRET_METHODS)
 
+INTROSPECT_OWN: Final = "own"
+INTROSPECT_ANY: Final = "any"
+
 SOURCE_PUBLIC_KEYS: Final = "publicKeys"
 
 
@@ -114,7 +117,7 @@ class ClientState:
     suspended: bool = False
     expires_at: float | None = None
     revoke_before: float | None = None
-    introspection: str = "own"
+    introspection: str = INTROSPECT_OWN
     service_account: WorkloadAccount | None = None
 
     def is_enabled(self, now: float) -> bool:

@@ -34,7 +34,15 @@ def application(**values: Any) -> Application:
     readiness = Readiness(world.snapshot, keys, Follower(MemoryStore(), world.snapshot, metrics()), metrics())
     framework = build_framework(chosen, world.snapshot, readiness)
     return Application(
-        chosen, gateway=_fails, tokeninfo=_fails, jwks=_fails, token=_fails_later, other=framework, metrics=metrics()
+        chosen,
+        gateway=_fails,
+        tokeninfo=_fails,
+        jwks=_fails,
+        token=_fails_later,
+        introspection=_fails_later,
+        revocation=_fails_later,
+        other=framework,
+        metrics=metrics(),
     )
 
 
@@ -48,6 +56,8 @@ def client(**values: Any) -> httpx2.AsyncClient:
         pytest.param("GET", "/auth/x", "application/problem+json", id="a gateway's question"),
         pytest.param("GET", "/tokeninfo", "application/json", id="token information"),
         pytest.param("POST", "/oauth/token", "application/json", id="a token request"),
+        pytest.param("POST", "/oauth/introspect", "application/json", id="an introspection"),
+        pytest.param("POST", "/oauth/revoke", "application/json", id="a revocation"),
         pytest.param("GET", "/.well-known/jwks.json", "application/problem+json", id="the keys"),
     ],
 )

@@ -1,83 +1,15 @@
 """The token endpoint's order of steps, over a store that can be away."""
 
-import base64
 from typing import Any
-from urllib.parse import urlencode
 
-import orjson
 import pytest
 
 from keyturn.clients.state import CLIENT_SECRET_BASIC, CLIENT_SECRET_POST, SecretHash
 from keyturn.keys.ring import KeyRing
 from keyturn.secrets import hash_generated, hash_secret
-from keyturn.store.batching import BatchedReplayGuard
-from keyturn.store.memory import MemoryStore
-from keyturn_api.activity import ActivityRecorder
-from keyturn_api.client_authentication import ClientAuthenticator
-from keyturn_api.client_secrets import SecretVerifier
-from keyturn_api.guessing import GuessLimiter
-from keyturn_api.http import Response
-from keyturn_api.signing_keys import SigningKeys
-from keyturn_api.token_endpoint import TokenEndpoint
-from tests.unit.api.worlds import RING, World, content, fields, metrics, scope, settings
+from tests.unit.api.endpoints import Endpoint, assertion, basic, payload, secret_world
+from tests.unit.api.worlds import RING, World, content, fields
 from tests.unit.tokens.worlds import CLIENT, CLIENT_ID, ISSUER, MISSING, NOW, changed, encode
-
-FORM = "application/x-www-form-urlencoded"
-TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-
-
-def assertion(**changes: Any) -> str:
-    base = {"iss": CLIENT_ID, "sub": CLIENT_ID, "aud": ISSUER, "jti": "one", "iat": NOW - 5, "exp": NOW + 60}
-    return encode(CLIENT, {"alg": "RS256", "kid": CLIENT.kid}, changed(base, changes)).decode()
-
-
-class Endpoint:
-    def __init__(self, world: World | None = None, *, ring: KeyRing = RING, limit: int = 10, **values: Any) -> None:
-        self.world = world or World()
-        self.store = MemoryStore()
-        self.store._store_id = self.world.store_id
-        self.activity = ActivityRecorder(self.store)
-        self.clock = [NOW]
-        chosen = settings(bcrypt_cost=4, **values)
-        keys = SigningKeys(chosen.signing_key_directory, self.world.snapshot, typ=chosen.token_typ)
-        keys.use(ring)
-        self.verifier = SecretVerifier(cost=4, queue=chosen.hash_queue, capacity=100)
-        self.metrics = metrics()
-        self.authenticator = ClientAuthenticator(
-            chosen,
-            self.world.snapshot,
-            BatchedReplayGuard(self.store),
-            self.verifier,
-            GuessLimiter(limit),
-            self.metrics,
-            clock=lambda: self.clock[0],
-        )
-        self.endpoint = TokenEndpoint(
-            chosen,
-            self.world.snapshot,
-            keys,
-            self.authenticator,
-            self.activity,
-            self.metrics,
-            clock=lambda: self.clock[0],
-        )
-
-    async def send(self, *headers: tuple[str, str | bytes], **form: Any) -> Response:
-        body = urlencode({"grant_type": "client_credentials", **form}, doseq=True).encode()
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body}
-
-        return await self.endpoint(scope("POST", "/oauth/token", ("content-type", FORM), *headers), receive)
-
-    async def assert_with(self, signed: str | None = None, **form: Any) -> Response:
-        return await self.send(client_assertion_type=TYPE, client_assertion=signed or assertion(), **form)
-
-
-def payload(answer: Response) -> Any:
-    token: str = content(answer)["access_token"]
-    middle = token.split(".")[1]
-    return orjson.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
 
 
 async def test_a_token_lives_as_long_as_client_and_installation_say() -> None:
@@ -179,16 +111,6 @@ async def test_a_use_that_could_not_be_written_waits_for_the_store() -> None:
     endpoint.store.available = True
     await endpoint.activity.flush()
     assert len(await endpoint.store.activity(CLIENT_ID)) == 1
-
-
-def secret_world(*hashes: SecretHash, method: str = CLIENT_SECRET_BASIC) -> World:
-    world = World()
-    world.change_client(auth_method=method, keys=(), secrets=hashes)
-    return world
-
-
-def basic(secret: bytes, client_id: str = CLIENT_ID) -> tuple[str, bytes]:
-    return ("authorization", b"Basic " + base64.b64encode(client_id.encode() + b":" + secret))
 
 
 @pytest.mark.parametrize(

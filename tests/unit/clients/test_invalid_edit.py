@@ -19,6 +19,7 @@ BASE: dict[str, Any] = {
     "allowedCustomClaims": ["tenant", "region"],
     "expiresAt": "1970-01-01T02:00:00Z",
     "revokeTokensIssuedBefore": "1970-01-01T01:00:00Z",
+    "introspection": "any",
 }
 
 
@@ -61,6 +62,9 @@ def test_without_a_last_state_the_client_is_closed_but_keeps_its_id() -> None:
         pytest.param({"permissions": "read"}, {"permissions": ()}, id="permissions that cannot be read"),
         pytest.param({"audiences": ["stock"]}, {"audiences": ("stock",)}, id="an audience taken out"),
         pytest.param({"allowedCustomClaims": []}, {"allowed_custom_claims": ()}, id="custom claims taken out"),
+        pytest.param({"introspection": "own"}, {"introspection": "own"}, id="introspection of its own tokens only"),
+        pytest.param({"introspection": None}, {"introspection": "own"}, id="introspection taken out"),
+        pytest.param({"introspection": "all"}, {"introspection": "own"}, id="introspection mistyped"),
         pytest.param({"suspended": True}, {"suspended": True}, id="a suspension"),
         pytest.param({"suspended": "yes"}, {"suspended": True}, id="a suspension that cannot be read"),
         pytest.param({"expiresAt": "1970-01-01T00:30:00Z"}, {"expires_at": 1800.0}, id="an earlier expiry"),
@@ -97,6 +101,11 @@ def test_what_loosens_does_not_take_effect_beside_a_mistake(edit: dict[str, Any]
     state, messages = in_force({**BASE, **MISTAKE, **edit}, last)
     assert state == last
     assert messages
+
+
+def test_introspection_of_any_token_is_not_given_beside_a_mistake() -> None:
+    last = last_valid(introspection="own")
+    assert in_force({**BASE, **MISTAKE}, last)[0].introspection == "own"
 
 
 def test_a_suspended_client_is_not_resumed_by_an_edit_with_a_mistake() -> None:

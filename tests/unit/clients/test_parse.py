@@ -58,6 +58,7 @@ def test_every_field_of_a_spec_is_in_force() -> None:
             "audiences": ["orders", "https://shop.example"],
             "allowedCustomClaims": ["tenant"],
             "tokenLifetime": "60s",
+            "introspection": "any",
             "suspended": True,
             "expiresAt": "1970-01-01T00:03:00Z",
             "revokeTokensIssuedBefore": "1970-01-01T00:04:00Z",
@@ -76,6 +77,7 @@ def test_every_field_of_a_spec_is_in_force() -> None:
         suspended=True,
         expires_at=180.0,
         revoke_before=240.0,
+        introspection="any",
     )
 
 
@@ -225,6 +227,9 @@ def test_a_token_lifetime_is_capped_by_the_installation(given: str, seconds: int
         pytest.param({"allowedCustomClaims": [""]}, reasons.INVALID_SPEC, "spec.allowedCustomClaims[0]", id="no claim"),
         pytest.param({"tokenLifetime": "1d"}, reasons.INVALID_SPEC, "spec.tokenLifetime", id="a lifetime in days"),
         pytest.param({"tokenLifetime": "0s"}, reasons.INVALID_SPEC, "spec.tokenLifetime", id="no lifetime"),
+        pytest.param(
+            {"introspection": "all"}, reasons.INVALID_SPEC, "spec.introspection", id="introspection of a third kind"
+        ),
         pytest.param({"suspended": "false"}, reasons.INVALID_SPEC, "spec.suspended", id="a suspension that is a text"),
         pytest.param(
             {"expiresAt": "2026-01-01"}, reasons.INVALID_SPEC, "spec.expiresAt", id="an expiry without a time"
