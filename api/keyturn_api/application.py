@@ -130,7 +130,7 @@ def build_framework(settings: ApiSettings, snapshot: Snapshot, readiness: Readin
 
         @app.get(path, tags=["Metadata"], summary="OpenID Connect discovery document", include_in_schema=not number)
         async def discovery() -> JSONResponse:
-            document = openid_configuration(settings, snapshot)
+            document = openid_configuration(static, snapshot)
             return JSONResponse(document, headers={"cache-control": "public, max-age=300"})
 
     for number, root in enumerate(dict.fromkeys(("", prefix))):

@@ -58,30 +58,37 @@ class Jwks:
 
 def oauth_metadata(settings: ApiSettings) -> dict[str, Any]:
     """RFC 8414 section 2: nothing that does not work."""
+    return {**_additions(settings), **_own(settings)}
+
+
+def _own(settings: ApiSettings) -> dict[str, Any]:
     base = settings.base_url
-    return {
+    document: dict[str, Any] = {
         "issuer": settings.issuer,
         "token_endpoint": settings.token_endpoint,
+        "introspection_endpoint": f"{base}/oauth/introspect",
+        "revocation_endpoint": f"{base}/oauth/revoke",
         "jwks_uri": f"{base}{JWKS}",
         "grant_types_supported": [GRANT_TYPE],
         "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
-        "token_endpoint_auth_signing_alg_values_supported": sorted({*ALGORITHMS, *SYNONYMS}),
         "service_documentation": f"{base}/docs",
-        **_additions(settings),
     }
+    # The same clients prove themselves in the same ways at all of them.
+    for endpoint in ("token", "introspection", "revocation"):
+        document[f"{endpoint}_endpoint_auth_methods_supported"] = list(AUTH_METHODS)
+        document[f"{endpoint}_endpoint_auth_signing_alg_values_supported"] = sorted({*ALGORITHMS, *SYNONYMS})
+    return document
 
 
-def openid_configuration(settings: ApiSettings, snapshot: Snapshot) -> dict[str, Any]:
-    """OpenID Connect Discovery 1.0 section 3, for programs that look for the issuer's keys there."""
+def openid_configuration(static: Mapping[str, Any], snapshot: Snapshot) -> dict[str, Any]:
+    """OpenID Connect Discovery 1.0 section 3, for programs that look for the issuer's keys there. `static`: `oauth_metadata`'s."""
     signing = snapshot.signing
     algorithms = sorted({key.algorithm for key in signing.keys}) if signing is not None else ["RS256"]
     return {
-        **oauth_metadata(settings),
+        **static,
         "subject_types_supported": ["public"],
         # The standard requires the member; it says how tokens here are signed.
         "id_token_signing_alg_values_supported": algorithms,
-        **_additions(settings),
     }
 
 
@@ -91,24 +98,37 @@ def metadata_paths(settings: ApiSettings) -> Mapping[str, tuple[str, ...]]:
     prefix = settings.service_prefix
     return {
         "oauth": tuple(dict.fromkeys((f"{prefix}{OAUTH_METADATA}", f"{OAUTH_METADATA}{path}"))),
-        "openid": tuple(dict.fromkeys((f"{prefix}{OPENID_CONFIGURATION}", f"{OPENID_CONFIGURATION}{path}"))),
+        # OpenID Connect Discovery 1.0 section 4 puts the well-known part behind the issuer's path.
+        "openid": tuple(
+            dict.fromkeys(
+                (f"{prefix}{OPENID_CONFIGURATION}", f"{path}{OPENID_CONFIGURATION}", f"{OPENID_CONFIGURATION}{path}")
+            )
+        ),
     }
 
 
 def _additions(settings: ApiSettings) -> dict[str, Any]:
-    """The members of the operator's own file; what this service says of itself cannot be changed by it."""
+    """The members of the operator's own file, less those that say what this service does: only it knows that."""
     if settings.openid_config_path is None:
         return {}
     added = orjson.loads(settings.openid_config_path.read_bytes())
     if not isinstance(added, dict):
         raise ValueError("OPENID_CONFIG_PATH must name a file with a JSON object")
-    return {name: value for name, value in added.items() if name not in _OWN}
+    return {name: value for name, value in added.items() if name not in _RESERVED}
 
 
-_OWN: Final = frozenset(
+# All that this service says of itself under some settings. Endpoints of other services may stand in the file beside them.
+_RESERVED: Final = frozenset(
     {
-        *("issuer", "token_endpoint", "jwks_uri", "grant_types_supported", "response_types_supported"),
-        *("token_endpoint_auth_methods_supported", "token_endpoint_auth_signing_alg_values_supported"),
+        *("issuer", "jwks_uri", "grant_types_supported", "response_types_supported", "service_documentation"),
         *("subject_types_supported", "id_token_signing_alg_values_supported"),
+        *(f"{endpoint}_endpoint" for endpoint in ("token", "introspection", "revocation", "registration")),
+        *(
+            f"{endpoint}_endpoint_auth_{kind}_supported"
+            for endpoint in ("token", "introspection", "revocation", "registration")
+            for kind in ("methods", "signing_alg_values")
+        ),
+        # RFC 8414 section 2.1 and RFC 8705 section 5: they would take precedence over the members themselves.
+        *("signed_metadata", "mtls_endpoint_aliases"),
     }
 )

@@ -25,7 +25,8 @@ class ApiSettings(BaseSettings):
         reference="MIA_JWT_ISSUER",
     )
     public_url: str | None = setting(
-        None, "The URL under which callers reach the endpoints, for the metadata. Unset: the issuer's."
+        None,
+        "The URL under which callers reach the endpoints, for the metadata. Unset: the issuer's, with the service prefix at its end.",
     )
     store_url: SecretStr = setting(
         ...,
@@ -202,9 +203,11 @@ class ApiSettings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("issuer")
+    @field_validator("issuer", "public_url")
     @classmethod
-    def _issuer(cls, value: str) -> str:
+    def _url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         # RFC 8414 section 2: https, no query or fragment. http serves tests and networks that are encrypted below.
         parts = urlsplit(value)
         if (
@@ -245,7 +248,11 @@ class ApiSettings(BaseSettings):
     @property
     def base_url(self) -> str:
         """Where callers find the endpoints."""
-        return (self.public_url or self.issuer).rstrip("/")
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        base = self.issuer.rstrip("/")
+        # An issuer's own path may be the prefix already.
+        return base if urlsplit(base).path.endswith(self.service_prefix) else f"{base}{self.service_prefix}"
 
     @property
     def token_endpoint(self) -> str:

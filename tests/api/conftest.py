@@ -10,11 +10,13 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from keyturn.clients.state import CLIENT_SECRET_POST, INTROSPECT_ANY
 from keyturn_dev.postgres import postgres
 from tests.api.installation import ApiProcess, Installation
 from tests.sample_keys import sample_key
 
 APP = sample_key(number=11)
+OTHER_KEYS = {algorithm: sample_key(algorithm, number=12) for algorithm in ("PS256", "ES256", "EdDSA")}
 SECRET = b"s3cret+% :/=&\xc3\xa9"
 
 
@@ -31,7 +33,11 @@ async def _filled(folder: Path, store_url: str | None = None) -> Installation:
     installation = Installation(folder, store_url)
     await installation.open()
     await installation.add_key_client("team.app", APP)
+    for algorithm, key in OTHER_KEYS.items():
+        await installation.add_key_client(f"team.{algorithm.lower()}", key)
     await installation.add_secret_client("team.secret", SECRET)
+    await installation.add_secret_client("team.post", SECRET, auth_method=CLIENT_SECRET_POST)
+    await installation.add_secret_client("team.api", SECRET, introspection=INTROSPECT_ANY)
     await installation.add_rules()
     return installation
 

@@ -267,23 +267,6 @@ async def _sent(shared: Running, requests: list[bytes]) -> AsyncIterator[int]:
         yield status(await exchange(shared, raw))
 
 
-async def test_metadata_lists_what_works(shared: Running) -> None:
-    document = (await shared.http.get("/.well-known/openid-configuration")).json()
-    assert document["issuer"] == "https://issuer.example"
-    assert document["token_endpoint"] == "https://issuer.example/oauth/token"
-    assert document["jwks_uri"] == "https://issuer.example/.well-known/jwks.json"
-    assert document["grant_types_supported"] == ["client_credentials"]
-    assert document["token_endpoint_auth_methods_supported"] == [
-        "private_key_jwt",
-        "client_secret_basic",
-        "client_secret_post",
-    ]
-    for name in ("revocation_endpoint", "introspection_endpoint", "registration_endpoint", "authorization_endpoint"):
-        assert name not in document
-    server = (await shared.http.get("/.well-known/oauth-authorization-server")).json()
-    assert server.items() <= document.items()
-
-
 async def test_the_documentation_names_every_endpoint(shared: Running) -> None:
     paths = (await shared.http.get("/openapi.json")).json()["paths"]
     assert {"/oauth/token", "/tokeninfo", "/auth", "/.well-known/jwks.json", "/healthz", "/readyz"} <= set(paths)

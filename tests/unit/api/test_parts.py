@@ -5,6 +5,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from pydantic import ValidationError
 
@@ -39,6 +40,7 @@ def test_the_documented_table_of_settings_is_the_current_one() -> None:
         pytest.param({"issuer": "issuer.example"}, id="an issuer that is no URL"),
         pytest.param({"issuer": "https://issuer.example/?a=b"}, id="an issuer with a query"),
         pytest.param({"issuer": "https://user:pw@issuer.example"}, id="an issuer with a password"),
+        pytest.param({"public_url": "api.example"}, id="a public URL that is none"),
         pytest.param({"service_prefix": "oauth2"}, id="a prefix without a slash"),
         pytest.param({"token_lifetime": 90, "max_token_lifetime": 60}, id="a default beyond the maximum"),
         pytest.param({"gateway_profile": "squid"}, id="a profile that does not exist"),
@@ -217,14 +219,58 @@ def test_metadata_of_an_issuer_with_a_path_lies_where_rfc_8414_says() -> None:
         "/x/.well-known/oauth-authorization-server",
         "/.well-known/oauth-authorization-server/tenant",
     )
+    assert metadata_paths(chosen)["openid"] == (
+        "/x/.well-known/openid-configuration",
+        "/tenant/.well-known/openid-configuration",
+        "/.well-known/openid-configuration/tenant",
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "endpoint"),
+    [
+        pytest.param({}, "https://i.example/oauth/token", id="the issuer"),
+        pytest.param({"issuer": "https://i.example/"}, "https://i.example/oauth/token", id="an issuer with a slash"),
+        pytest.param({"service_prefix": "/x/"}, "https://i.example/x/oauth/token", id="a prefix"),
+        pytest.param(
+            {"issuer": "https://i.example/t/x", "service_prefix": "/x"},
+            "https://i.example/t/x/oauth/token",
+            id="an issuer that ends with the prefix",
+        ),
+        pytest.param(
+            {"service_prefix": "/x", "public_url": "https://api.example/"},
+            "https://api.example/oauth/token",
+            id="a URL of its own",
+        ),
+    ],
+)
+def test_the_endpoints_lie_where_callers_reach_them(values: dict[str, Any], endpoint: str) -> None:
+    chosen = settings(**{"issuer": "https://i.example", **values})
+    assert oauth_metadata(chosen)["token_endpoint"] == endpoint
 
 
 def test_an_own_file_adds_to_the_metadata_and_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "more.json"
-    file.write_text('{"op_policy_uri": "https://p.example", "issuer": "https://evil.example"}')
+    own = openid_configuration(oauth_metadata(settings()), World().snapshot)
+    more = {
+        "op_policy_uri": "https://p.example",
+        "authorization_endpoint": "https://login.example/authorize",
+        "scopes_supported": ["orders:read"],
+    }
+    lies = dict.fromkeys(
+        (*own, "registration_endpoint", "signed_metadata", "mtls_endpoint_aliases"), "https://evil.example"
+    )
+    file.write_bytes(orjson.dumps(more | lies))
     chosen = settings(openid_config_path=file)
-    assert oauth_metadata(chosen)["op_policy_uri"] == "https://p.example"
-    assert openid_configuration(chosen, World().snapshot)["issuer"] == chosen.issuer
+    assert openid_configuration(oauth_metadata(chosen), World().snapshot) == own | more
+
+
+@pytest.mark.parametrize("content", ["[]", "no JSON", ""])
+def test_a_file_that_is_no_json_object_ends_the_start(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "more.json"
+    file.write_text(content)
+    with pytest.raises(ValueError):
+        oauth_metadata(settings(openid_config_path=file))
 
 
 async def test_the_follower_fills_the_snapshot_and_notices_a_lost_store() -> None:

@@ -38,7 +38,7 @@ def shown(answer: Response) -> dict[str, Any]:
 def test_the_metadata_documents() -> None:
     world = World()
     golden("api/oauth-authorization-server.json", oauth_metadata(settings()))
-    golden("api/openid-configuration.json", openid_configuration(settings(), world.snapshot))
+    golden("api/openid-configuration.json", openid_configuration(oauth_metadata(settings()), world.snapshot))
 
 
 async def test_the_openapi_document() -> None:
