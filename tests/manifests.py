@@ -74,7 +74,7 @@ def conditions(*types: str) -> list[Manifest]:
 
 
 def full_clients() -> list[Manifest]:
-    """Three clients that together use every field of a ClientCredential's spec."""
+    """Clients that together use every field of a ClientCredential's spec."""
     keys = [
         {"jwk": {**public_jwk("rsa"), "key_ops": ["verify"], "ext": True}, "kid": "rsa"},
         {"jwk": elliptic_jwk("ec")},
@@ -97,10 +97,19 @@ def full_clients() -> list[Manifest]:
     with_keys = {**spec, "clientId": "full-client", "authMethod": "private_key_jwt", "publicKeys": keys}
     secret = {"secretName": "full-secret", "generate": False}
     with_secret = {**spec, "authMethod": "client_secret_basic", "clientSecret": secret}
+    registration = {
+        "secretName": "full-registration",
+        "clientUri": "https://portal.example/apps/7",
+        "softwareId": "4NRB1-0XZABZI9E6-5SM3R",
+        "softwareVersion": "2.0 beta",
+        "requested": {"permissions": ["orders:read"], "audiences": ["orders"]},
+    }
+    registered = {**spec, "authMethod": "client_secret_post", "registration": registration}
     with_account = {**spec, "authMethod": "private_key_jwt", "serviceAccount": {"name": "full-account"}}
     return [
         manifest("ClientCredential", "full", with_keys),
         manifest("ClientCredential", "full-secret", with_secret),
+        manifest("ClientCredential", "full-registered", registered),
         manifest("ClientCredential", "full-workload", with_account),
     ]
 

@@ -53,6 +53,16 @@ def verify(secret: bytes, hashed: str) -> bool:
         return False
 
 
+def is_generated_hash(text: str) -> bool:
+    """Whether this is a whole hash of `hash_generated`."""
+    salt, dollar, digest = text.removeprefix(_GENERATED).partition("$")
+    try:
+        sizes = (len(_decode(salt)), len(_decode(digest)))
+    except binascii.Error:
+        return False
+    return text.startswith(_GENERATED) and bool(dollar) and sizes == (_SALT_BYTES, hashlib.sha256().digest_size)
+
+
 def is_slow(hashed: str) -> bool:
     """Whether verifying takes long enough to need the bounded pool."""
     return not hashed.startswith(_GENERATED)

@@ -1,17 +1,15 @@
 """ClientCredential → the client's row and status."""
 
 import asyncio
-import base64
-import binascii
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from keyturn import reasons
 from keyturn.clients.client_id import default_client_id
 from keyturn.clients.parse import ClientSettings, SecretRef, invalidates, parse_client, secret_ref
-from keyturn.clients.secret import secret_origin, with_secret
+from keyturn.clients.registration_secret import held_registration
+from keyturn.clients.secret import with_secret
 from keyturn.clients.service_account import keep_account
 from keyturn.clients.state import ClientKey, ClientState, SecretHash
 from keyturn.problems import Problem
@@ -26,37 +24,15 @@ from keyturn_operator.kube.errors import KubeError, KubeUnavailable
 from keyturn_operator.logs import get_logger
 from keyturn_operator.queue import Done, Key, Priority
 from keyturn_operator.references import SecretReferences
+from keyturn_operator.registrations import Registrations
 from keyturn_operator.rows import key_of, record_of
+from keyturn_operator.secret_material import SecretMaterial, read_secret
 from keyturn_operator.service_accounts import ServiceAccounts
 
 log = get_logger("clients")
 
 ACTIVITY_STEP = 3600.0
 """Seconds by which `lastTokenIssuedAt` moves at least: coarse, since each step is a write to the Kubernetes API."""
-
-
-@dataclass(frozen=True, slots=True)
-class SecretMaterial:
-    """A Secret as read: its decoded members (None: absent) and what names this version of it."""
-
-    data: Mapping[str, bytes] | None = dataclasses.field(repr=False)
-    origin: str
-
-
-def read_secret(name: str, secret: Object | None) -> SecretMaterial:
-    """The members of a Secret. One that is being deleted is absent already."""
-    if secret is None or secret["metadata"].get("deletionTimestamp"):
-        return SecretMaterial(None, "")
-    metadata = secret["metadata"]
-    data: dict[str, bytes] = {}
-    for member, value in (secret.get("data") or {}).items():
-        try:
-            data[member] = base64.b64decode(value, validate=True)
-        except (binascii.Error, TypeError, ValueError):
-            data[member] = b""
-    return SecretMaterial(
-        data, secret_origin(name=name, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
-    )
 
 
 def last_state(row: StoredRecord | None) -> ClientState | None:
@@ -147,10 +123,17 @@ def last_token_issued(present: object, used_at: float | None) -> str | None:
 class ClientReconciler:
     """Reconciles one ClientCredential at a time; knows which objects want which client id, and which Secret."""
 
-    def __init__(self, context: Context, references: SecretReferences, accounts: SecretReferences) -> None:
+    def __init__(
+        self,
+        context: Context,
+        references: SecretReferences,
+        accounts: SecretReferences,
+        registrations: SecretReferences | None = None,
+    ) -> None:
         self._context = context
         self._references = references
         self._accounts = ServiceAccounts(context, accounts)
+        self._registrations = Registrations(context, registrations or SecretReferences())
         self._wanted: dict[Key, str] = {}
         self._contenders: dict[str, set[Key]] = {}
         self._used_at: dict[Key, float] = {}
@@ -190,6 +173,8 @@ class ClientReconciler:
         if state is not None:
             resolved = await self._accounts.resolve(key, spec, state, last, born, valid=not invalidates(problems))
             state, problems, unread = resolved.state, [*problems, *resolved.problems], unread or resolved.unread
+            registered = await self._registrations.resolve(key, obj, state, last, valid=not invalidates(problems))
+            state, problems, unread = registered.state, [*problems, *registered.problems], unread or registered.unread
         if is_paused(obj) and state is not None:
             state, problems, held = await self._paused(key, spec, born, last, state, problems, reference, material)
         elif state is not None and reference is not None and material is not None:
@@ -246,6 +231,7 @@ class ClientReconciler:
             await self._context.withdraw(key, uid, "the object was deleted")
         self._references.set(key, None)
         self._accounts.gone(key)
+        self._registrations.gone(key)
         self._used_at.pop(key, None)
         self._claim(key, None)
 
@@ -298,7 +284,7 @@ class ClientReconciler:
             spec, namespace=key.namespace, name=key.name, created_at=born, last=last, settings=self._settings
         )
         if kept is not None:
-            kept = keep_account(kept, state.service_account, last)
+            kept = held_registration(keep_account(kept, state.service_account, last), state, last)
         if kept is not None and last is not None and reference is not None:
             # The Secret's new value waits too; the old one counts for as long as the spec names its Secret and that is there.
             there = material is None or material.data is not None

@@ -23,6 +23,7 @@ from keyturn_operator.metrics import Metrics
 from keyturn_operator.queue import Done, Key, Priority, WorkQueue
 from keyturn_operator.reconcile import Worker
 from keyturn_operator.references import SecretReferences, SecretWatch
+from keyturn_operator.registrations import SELECTOR, ReplacedSecrets
 from keyturn_operator.replicas import Replicas
 from keyturn_operator.rows import Rows
 from keyturn_operator.rules import Conflicts, RuleReconciler
@@ -124,9 +125,9 @@ class Operator:
         queue = WorkQueue(work, workers=settings.workers)
         replicas = Replicas(store, queue.add, lambda: [*{*sweeper.listed, *rows.keys()}])
         context = Context(kube, store, rows, replicas, settings, self._metrics, queue.add)
-        references, accounts = SecretReferences(), SecretReferences()
+        references, accounts, registrations = SecretReferences(), SecretReferences(), SecretReferences()
         conflicts = Conflicts(queue.add)
-        clients = ClientReconciler(context, references, accounts)
+        clients = ClientReconciler(context, references, accounts, registrations)
         rules = RuleReconciler(context, conflicts)
         keys = SigningKeyReconciler(context, references, KeyMaker(queue.add))
         worker = Worker(context, {Kind.CLIENT: clients, Kind.SIGNING_KEY: keys, Kind.ACCESS_RULE: rules})
@@ -158,6 +159,9 @@ class Operator:
             group.create_task(secrets.run(), name=f"secrets of {namespace}")
             accounts_watch = SecretWatch(kube, namespace, accounts, queue.add, plural=SERVICE_ACCOUNTS)
             group.create_task(accounts_watch.run(), name=f"service accounts of {namespace}")
+            registered = SecretWatch(kube, namespace, registrations, queue.add, field_selector=SELECTOR)
+            group.create_task(registered.run(), name=f"registrations of {namespace}")
+        group.create_task(ReplacedSecrets(context).run(), name="replaced secrets")
         group.create_task(_kopf_until_it_ends(on_event, settings.namespaces, self._catch_signals), name="kopf")
 
     async def _open(self, store: Store) -> None:

@@ -60,7 +60,7 @@ def version_of(secret: Mapping[str, Any]) -> tuple[str, str]:
 class SecretWatch:
     """Watches one namespace's Secrets, metadata only: their values pass through this process for those referred to only.
 
-    `plural` names other objects of the core group to watch in their place.
+    `plural` names other objects of the core group to watch in their place, `field_selector` picks some of them.
     """
 
     def __init__(
@@ -71,10 +71,12 @@ class SecretWatch:
         enqueue: Callable[[Key, Priority], None],
         *,
         plural: str = "secrets",
+        field_selector: str = "",
     ) -> None:
         self._kube = kube
         self._namespace = namespace
         self._plural = plural
+        self._selector = field_selector
         self._path = collection("v1", plural, namespace)
         self._references = references
         self._enqueue = enqueue
@@ -87,7 +89,7 @@ class SecretWatch:
         while True:
             try:
                 if version is None:
-                    secrets, version = await self._kube.list_metadata(self._path)
+                    secrets, version = await self._kube.list_metadata(self._path, field_selector=self._selector)
                     self.listed({str(one["metadata"]["name"]): version_of(one) for one in secrets})
                 began = time.monotonic()
                 version = await self._follow(version)
@@ -106,7 +108,8 @@ class SecretWatch:
                 await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
 
     async def _follow(self, version: str) -> str:
-        async with contextlib.aclosing(self._kube.watch_metadata(self._path, version, timeout=WATCH_SECONDS)) as events:
+        stream = self._kube.watch_metadata(self._path, version, timeout=WATCH_SECONDS, field_selector=self._selector)
+        async with contextlib.aclosing(stream) as events:
             async for event in events:
                 kind = event.get("type")
                 secret = event.get("object") or {}

@@ -16,6 +16,8 @@ from keyturn.clients.claims import is_claim_name, is_reserved
 from keyturn.clients.client_id import PATTERN, default_client_id, is_client_id, reserving_namespace
 from keyturn.clients.keys import FIELDS as KEY_FIELDS
 from keyturn.clients.keys import read_keys, still_named
+from keyturn.clients.registration import FIELDS as REGISTRATION_FIELDS
+from keyturn.clients.registration import names_secret
 from keyturn.clients.service_account import FIELDS as ACCOUNT_FIELDS
 from keyturn.clients.service_account import check_account, service_account_ref
 from keyturn.clients.state import (
@@ -36,7 +38,7 @@ FIELDS: Final = frozenset(
         *("clientId", "clientName", "description", "contacts", "authMethod", "publicKeys", "clientSecret"),
         *("permissions", "audiences", "allowedCustomClaims", "tokenLifetime"),
         *("introspection", "suspended", "expiresAt", "revokeTokensIssuedBefore"),
-        "serviceAccount",
+        *("serviceAccount", "registration"),
     }
 )
 SECRET_FIELDS: Final = frozenset({"secretName", "generate"})
@@ -168,6 +170,9 @@ class _Reader:
         parts = [("", self.spec, FIELDS)]
         if isinstance(account, Mapping):
             parts.append(("serviceAccount.", account, ACCOUNT_FIELDS))
+        registration = self.spec.get("registration")
+        if isinstance(registration, Mapping):
+            parts.append(("registration.", registration, REGISTRATION_FIELDS))
         if isinstance(reference, Mapping):
             parts.append(("clientSecret.", reference, SECRET_FIELDS))
         if isinstance(keys, list):
@@ -320,7 +325,7 @@ def _missing_credential(state: ClientState, spec: Mapping[str, Any]) -> list[Pro
     if state.auth_method == PRIVATE_KEY_JWT and not state.keys and service_account_ref(spec) is None:
         fault = "the client has no key and cannot authenticate: add one"
         return [Problem(reasons.NO_CREDENTIAL, "spec.publicKeys", fault)]
-    if state.auth_method in SECRET_METHODS and "clientSecret" not in spec:
+    if state.auth_method in SECRET_METHODS and "clientSecret" not in spec and not names_secret(spec):
         fault = "the client has no secret and cannot authenticate: name the Secret that holds it"
         return [Problem(reasons.NO_CREDENTIAL, "spec.clientSecret", fault)]
     return []

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from keyturn.clients.registration import Registration
+
 PRIVATE_KEY_JWT: Final = "private_key_jwt"
 CLIENT_SECRET_BASIC: Final = "client_secret_basic"
 CLIENT_SECRET_POST: Final = "client_secret_post"
@@ -119,6 +121,7 @@ class ClientState:
     revoke_before: float | None = None
     introspection: str = INTROSPECT_OWN
     service_account: WorkloadAccount | None = None
+    registration: Registration | None = None
 
     def is_enabled(self, now: float) -> bool:
         """Whether the client may get and use tokens at this time."""
@@ -145,6 +148,8 @@ class ClientState:
             "revokeBefore": self.revoke_before,
             "introspection": self.introspection,
             "serviceAccount": None if self.service_account is None else self.service_account.to_body(),
+            # Only where there is one: the rows of all others stay as an older version has written them.
+            **({} if self.registration is None else {"registration": self.registration.to_body()}),
         }
 
     @classmethod
@@ -165,4 +170,5 @@ class ClientState:
             revoke_before=body["revokeBefore"],
             introspection=body["introspection"],
             service_account=WorkloadAccount.from_body(account) if (account := body.get("serviceAccount")) else None,
+            registration=Registration.from_body(registered) if (registered := body.get("registration")) else None,
         )

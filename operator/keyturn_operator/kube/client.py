@@ -37,8 +37,8 @@ class Kube(Protocol):
     async def get(self, path: str) -> Object | None:
         """The object at this path; None when it is not there."""
 
-    async def list_metadata(self, path: str) -> tuple[list[Object], str]:
-        """Metadata of all objects of a collection, and the list's resourceVersion: complete, or an error."""
+    async def list_metadata(self, path: str, *, field_selector: str = "") -> tuple[list[Object], str]:
+        """Metadata of all objects of a collection (that the selector picks), and the list's resourceVersion: complete, or an error."""
 
     async def create(self, path: str, body: Object) -> Object:
         """POSTs an object. Raises Conflict when it exists."""
@@ -52,8 +52,13 @@ class Kube(Protocol):
     async def patch_status(self, path: str, body: Object) -> Object:
         """Merge-patches the status subresource."""
 
-    def watch_metadata(self, path: str, resource_version: str, *, timeout: int) -> AsyncGenerator[Object]:
-        """The watch events of a collection, metadata only, until the server ends the watch."""
+    async def remove(self, path: str, *, uid: str) -> None:
+        """Deletes the object of exactly this uid. Raises NotFound when it is gone, Conflict when another one has its name."""
+
+    def watch_metadata(
+        self, path: str, resource_version: str, *, timeout: int, field_selector: str = ""
+    ) -> AsyncGenerator[Object]:
+        """The watch events of a collection (of what the selector picks), metadata only, until the server ends the watch."""
 
 
 class KubeClient:
@@ -85,11 +90,12 @@ class KubeClient:
         except NotFound:
             return None
 
-    async def list_metadata(self, path: str) -> tuple[list[Object], str]:
+    async def list_metadata(self, path: str, *, field_selector: str = "") -> tuple[list[Object], str]:
+        selected = {"fieldSelector": field_selector} if field_selector else {}
         found: list[Object] = []
         token = ""
         for _ in range(MAX_PAGES):
-            query = {"limit": str(PAGE)} | ({"continue": token} if token else {})
+            query = {"limit": str(PAGE)} | selected | ({"continue": token} if token else {})
             page = await self._json("GET", path, query=query, accept=_METADATA_LIST)
             items = page.get("items")
             metadata = page.get("metadata")
@@ -117,13 +123,19 @@ class KubeClient:
             "PATCH", f"{path}/status", query=query, body=body, content="application/merge-patch+json"
         )
 
-    async def watch_metadata(self, path: str, resource_version: str, *, timeout: int) -> AsyncGenerator[Object]:
+    async def remove(self, path: str, *, uid: str) -> None:
+        await self._json("DELETE", path, body={"preconditions": {"uid": uid}})
+
+    async def watch_metadata(
+        self, path: str, resource_version: str, *, timeout: int, field_selector: str = ""
+    ) -> AsyncGenerator[Object]:
         # Bookmarks come every minute: a stream that says nothing for longer is dead, even if nobody closed the connection.
         query = {
             "watch": "true",
             "resourceVersion": resource_version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(timeout),
+            **({"fieldSelector": field_selector} if field_selector else {}),
         }
         limits = aiohttp.ClientTimeout(total=timeout + 30, sock_connect=10, sock_read=75)
         async with self._answer("GET", path, query=query, accept=_METADATA, limits=limits) as answer:

@@ -32,9 +32,24 @@ def test_nothing_is_granted_by_a_wildcard(part: str) -> None:
 
 
 @parts
-def test_nothing_can_be_deleted_impersonated_or_escalated(part: str) -> None:
+def test_nothing_is_impersonated_bound_or_escalated(part: str) -> None:
     verbs = {verb for _, _, verb in grants(part)}
-    assert verbs <= {"get", "list", "watch", "create", "update", "patch"}
+    assert verbs <= {"get", "list", "watch", "create", "update", "patch", "delete"}
+
+
+def test_what_may_be_deleted_are_registrations() -> None:
+    """The admission policy narrows both: to registered clients, and to the Secrets that hold their hashes."""
+    deleted = {(part, resource) for part in RBAC for _, resource, verb in grants(part) if verb == "delete"}
+    assert deleted == {("api", "clientcredentials"), ("operator", "secrets")}
+
+
+def test_the_api_reads_nothing_and_writes_registrations() -> None:
+    assert grants("api") == {
+        ("keyturn.dev", "clientcredentials", "create"),
+        ("keyturn.dev", "clientcredentials", "patch"),
+        ("keyturn.dev", "clientcredentials", "delete"),
+        ("", "secrets", "create"),
+    }
 
 
 @parts

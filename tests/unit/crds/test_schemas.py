@@ -12,6 +12,7 @@ from keyturn.clients.claims import RESERVED_CLAIMS
 from keyturn.clients.client_id import PATTERN
 from keyturn.clients.keys import FIELDS as KEY_FIELDS
 from keyturn.clients.keys import MAX_KEYS
+from keyturn.clients.registration import FIELDS as REGISTRATION_FIELDS
 from keyturn.clients.service_account import FIELDS as ACCOUNT_FIELDS
 from keyturn.clients.state import AUTH_METHODS
 from keyturn.keys.state import KeyPhase
@@ -37,6 +38,7 @@ _CONDITION = ("expression", "permissions.anyOf[]", "permissions.allOf[]")
 BUDGETS = {
     "spec.publicKeys": (2, ("spec.publicKeys[].pem", "spec.publicKeys[].jwk.n")),
     "spec.permissions": (1, ("spec.permissions[]",)),
+    "spec.registration.requested.permissions": (1, ("spec.registration.requested.permissions[]",)),
     "spec.routes": (
         1,
         (
@@ -174,6 +176,7 @@ def test_each_kind_is_namespaced_and_has_its_short_name_and_category(plural: str
         ("spec.clientSecret", client_parse.SECRET_FIELDS),
         ("spec.publicKeys[]", KEY_FIELDS),
         ("spec.serviceAccount", ACCOUNT_FIELDS),
+        ("spec.registration", REGISTRATION_FIELDS),
     ],
 )
 def test_the_client_schema_has_exactly_the_fields_that_the_operator_reads(path: str, fields: frozenset[str]) -> None:

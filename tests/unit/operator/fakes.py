@@ -103,9 +103,14 @@ class FakeKube:
         self._called("get", path)
         return self.objects.get(path)
 
-    async def list_metadata(self, path: str) -> tuple[list[Object], str]:
+    async def list_metadata(self, path: str, *, field_selector: str = "") -> tuple[list[Object], str]:
         self._called("list", path)
-        found = [{"metadata": obj["metadata"]} for one, obj in self.objects.items() if one.rpartition("/")[0] == path]
+        member, _, value = field_selector.partition("=")
+        found = [
+            {"metadata": obj["metadata"]}
+            for one, obj in self.objects.items()
+            if one.rpartition("/")[0] == path and (not member or obj.get(member) == value)
+        ]
         return found, str(self._counter)
 
     async def create(self, path: str, body: Object) -> Object:
@@ -140,6 +145,15 @@ class FakeKube:
         self.objects[path] = self._versioned({**body, "metadata": dict(body["metadata"])})
         return self.objects[path]
 
+    async def remove(self, path: str, *, uid: str) -> None:
+        self._called("remove", path)
+        obj = self.objects.get(path)
+        if obj is None:
+            raise NotFound("DELETE", 404)
+        if uid != obj["metadata"]["uid"]:
+            raise Conflict("DELETE", 409)
+        del self.objects[path]
+
     async def patch_status(self, path: str, body: Object) -> Object:
         self._called("status", path)
         obj = self.objects.get(path)
@@ -150,7 +164,9 @@ class FakeKube:
         merge(obj, {"status": body["status"]})
         return self._versioned(obj)
 
-    async def watch_metadata(self, path: str, resource_version: str, *, timeout: int) -> AsyncGenerator[Object]:
+    async def watch_metadata(
+        self, path: str, resource_version: str, *, timeout: int, field_selector: str = ""
+    ) -> AsyncGenerator[Object]:
         self._called("watch", path)
         for event in self.watched:
             yield event

@@ -180,3 +180,16 @@ async def test_a_status_is_merged_into_the_subresource(monkeypatch: pytest.Monke
     server = Server(monkeypatch, Answer(200, {}))
     await server.client.patch_status("/x", {"status": {}})
     assert server.asked[0][:2] == ("PATCH", "https://kube/x/status")
+
+
+async def test_a_selector_goes_along_on_every_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, page("a", more="next"), page("b"))
+    await server.client.list_metadata("/x", field_selector="type=t")
+    assert [(query or {}).get("fieldSelector") for _, _, query in server.asked] == ["type=t", "type=t"]
+
+
+async def test_a_removal_names_the_uid_that_it_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, Answer(200, {}))
+    await server.client.remove("/x/a", uid="u1")
+    method, url, *_ = server.asked[0]
+    assert (method, url) == ("DELETE", "https://kube/x/a")

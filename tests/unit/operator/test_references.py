@@ -89,7 +89,9 @@ async def test_a_broken_watch_is_begun_again_from_a_list(monkeypatch: pytest.Mon
     attempts = 0
     idle = asyncio.Event()
 
-    async def watch(path: str, resource_version: str, *, timeout: int) -> AsyncGenerator[Object]:
+    async def watch(
+        path: str, resource_version: str, *, timeout: int, field_selector: str = ""
+    ) -> AsyncGenerator[Object]:
         nonlocal attempts
         attempts += 1
         if attempts == 1:

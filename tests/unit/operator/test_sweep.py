@@ -131,7 +131,7 @@ async def test_an_object_that_is_there_after_all_keeps_its_row() -> None:
     stage.kube.put(Kind.CLIENT, "a", {})
     swept = Swept(stage)
 
-    async def empty(path: str) -> tuple[list[Object], str]:
+    async def empty(path: str, *, field_selector: str = "") -> tuple[list[Object], str]:
         return [], "1"
 
     stage.kube.list_metadata = empty  # type: ignore[method-assign]
@@ -159,7 +159,7 @@ async def test_the_store_is_read_before_the_lists() -> None:
         order.append("store")
         return await live(kind)
 
-    async def watched_list(path: str) -> tuple[list[Object], str]:
+    async def watched_list(path: str, *, field_selector: str = "") -> tuple[list[Object], str]:
         order.append("list")
         return await listing(path)
 
