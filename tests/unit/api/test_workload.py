@@ -16,8 +16,8 @@ from keyturn_api.http import Response
 from keyturn_api.kubernetes import Object, Refused, Unreachable
 from keyturn_api.workload import TokenReviews, WorkloadIdentity, workload_identity
 from tests.sample_keys import sample_key
+from tests.unit.api.endpoints import Endpoint, payload
 from tests.unit.api.test_cluster_issuer import Server, jwks
-from tests.unit.api.test_token_endpoint import Endpoint, payload
 from tests.unit.api.worlds import World, content, settings
 from tests.unit.tokens.test_workload import ACCOUNT, CLUSTER, KEY, WORKLOADS, token, world
 from tests.unit.tokens.worlds import CLIENT_ID, ISSUER, MISSING, NOW
