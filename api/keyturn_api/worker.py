@@ -44,7 +44,6 @@ from keyturn_api.token_endpoint import TokenEndpoint
 from keyturn_api.token_questions import Askers
 from keyturn_api.tokeninfo import TokenInfo
 from keyturn_api.verified import AccessTokens
-from keyturn_api.workload import WorkloadIdentity, workload_identity
 
 if TYPE_CHECKING:
     from keyturn_api.envoy_grpc import GrpcServer
@@ -75,7 +74,6 @@ class Service:
     kubernetes: Kubernetes | None
     administration: Administration
     grpc: "GrpcServer | None"
-    workloads: WorkloadIdentity | None
 
 
 def replica_id() -> str:
@@ -107,9 +105,8 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
     )
     authenticator = ClientAuthenticator(settings, snapshot, guard, verifier, limiter, metrics)
     authenticator.on_store_replaced = follower.wake
+    token = TokenEndpoint(settings, snapshot, signing_keys, authenticator, activity, metrics)
     kubernetes = connect(settings)
-    workloads = workload_identity(settings, snapshot, kubernetes)
-    token = TokenEndpoint(settings, snapshot, signing_keys, authenticator, activity, metrics, workloads=workloads)
     administration = Administration(
         kubernetes,
         issuer=settings.issuer,
@@ -172,7 +169,6 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         kubernetes,
         administration,
         grpc_server(settings, gateway),
-        workloads,
     )
 
 
@@ -312,7 +308,6 @@ async def _running(service: Service) -> AsyncIterator["asyncio.Future[None]"]:
             ("activity", service.activity.run()),
             ("readiness", _tell_readiness(service)),
             ("metrics", service.metrics.run()),
-            *([] if service.workloads is None else [("workloads", service.workloads.run())]),
         )
     ]
     try:
