@@ -1,20 +1,19 @@
 """What the installation sets for the API, from `KEYTURN_…` environment variables."""
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from keyturn.settings_table import setting
+from keyturn_api.user_settings import Network, UserSettings
 
 PREFIX = "KEYTURN_"
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class ApiSettings(BaseSettings):
+class ApiSettings(UserSettings):
     """The API's settings. Times are in seconds, lists separated by commas."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)

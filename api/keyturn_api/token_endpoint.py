@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from keyturn.clients.claims import RESERVED_CLAIMS
 from keyturn.snapshot import Snapshot
 from keyturn.tokens.claims import INVALID_TARGET, Grant, encode_access_claims, grant, lifetime
 from keyturn.tokens.refusal import TokenRefused
@@ -67,6 +68,8 @@ class TokenEndpoint:
         self._activity = activity
         self._metrics = metrics
         self._clock = clock
+        # Other issuers' answers are read by these names: no client is to speak of itself under them.
+        self._reserved = RESERVED_CLAIMS | {settings.permissions_key, settings.user_id_key}
 
     async def __call__(self, scope: Scope, receive: Receive) -> Response:
         started = time.perf_counter()
@@ -136,6 +139,7 @@ class TokenEndpoint:
                 now=int(now),
                 lifetime=seconds,
                 assertion_claims=client.claims,
+                reserved=self._reserved,
             )
         )
         self._activity.used(client.state.client_id, client.kid, now)

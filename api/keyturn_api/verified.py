@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 from typing import Any, Final
 
 import orjson
@@ -139,14 +140,25 @@ def unverified(authorization: bytes) -> tuple[str | None, str | None]:
     return _member(parts[0], "kid"), _member(parts[1], "iss")
 
 
+def unverified_expiry(authorization: bytes) -> float:
+    """`exp` as a Bearer token states it, for the one use of remembering it no longer; infinite where it is no JWT, or has none."""
+    parts = authorization.partition(b" ")[2].strip(b" ").split(b".")
+    stated = _object(parts[1]).get("exp") if len(parts) == 3 else None
+    return float(stated) if isinstance(stated, int | float) else math.inf
+
+
 def _member(part: bytes, name: str) -> str | None:
+    found = _object(part).get(name)
+    return found if isinstance(found, str) else None
+
+
+def _object(part: bytes) -> dict[str, Any]:
+    # Read as leniently as anybody might: what one reader takes for ours is not to be judged elsewhere.
     try:
-        # Read as leniently as anybody might: what one reader takes for ours is not to be judged elsewhere.
         value = json.loads(base64.b64decode(part + b"=" * (-len(part) % 4), altchars=b"-_"))
     except (ValueError, RecursionError):
-        return None
-    found = value.get(name) if isinstance(value, dict) else None
-    return found if isinstance(found, str) else None
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def bearer(authorization: bytes) -> bytes:

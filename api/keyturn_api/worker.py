@@ -40,6 +40,7 @@ from keyturn_api.revocation import RevocationEndpoint
 from keyturn_api.settings import ApiSettings
 from keyturn_api.shared_readiness import SharedReadiness
 from keyturn_api.signing_keys import SigningKeys
+from keyturn_api.sources import Sources, make_sources
 from keyturn_api.token_endpoint import TokenEndpoint
 from keyturn_api.token_questions import Askers
 from keyturn_api.tokeninfo import TokenInfo
@@ -74,6 +75,7 @@ class Service:
     kubernetes: Kubernetes | None
     administration: Administration
     grpc: "GrpcServer | None"
+    sources: Sources
 
 
 def replica_id() -> str:
@@ -106,6 +108,7 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
     authenticator = ClientAuthenticator(settings, snapshot, guard, verifier, limiter, metrics)
     authenticator.on_store_replaced = follower.wake
     token = TokenEndpoint(settings, snapshot, signing_keys, authenticator, activity, metrics)
+    sources = make_sources(settings, snapshot, metrics)
     kubernetes = connect(settings)
     administration = Administration(
         kubernetes,
@@ -115,14 +118,14 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
     )
     gateway = Gateway(
         snapshot,
-        Callers(tokens),
+        Callers(tokens, sources.others),
         metrics,
         profile=profiles.choose(settings),
         answers=GatewayAnswers(
             header_prefix=settings.header_prefix,
             strict=settings.strict_mode,
             unknown_route=settings.unknown_route,
-            client_as_user=settings.client_as_user is not False,
+            client_as_user=not settings.has_users if settings.client_as_user is None else settings.client_as_user,
         ),
         is_stale=readiness.is_stale,
     )
@@ -169,6 +172,7 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         kubernetes,
         administration,
         grpc_server(settings, gateway),
+        sources,
     )
 
 
@@ -272,6 +276,7 @@ async def _serve(
     await service.heartbeat.end()
     await service.guard.close()
     service.verifier.close()
+    await service.sources.close()
     if service.kubernetes is not None:
         await service.kubernetes.close()
     with contextlib.suppress(StoreError):
@@ -285,9 +290,9 @@ async def _running(service: Service) -> AsyncIterator["asyncio.Future[None]"]:
     """Runs what goes on beside the requests. The future is done when one of it has failed, which nothing mends."""
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def guarded(name: str, work: Coroutine[Any, Any, None]) -> None:
+    async def guarded(name: str, each: Coroutine[Any, Any, None]) -> None:
         try:
-            await work
+            await each
         except SchemaTooNew as error:
             _log.error("schema_too_new", cause=str(error))
         except Exception as error:  # noqa: BLE001 - said in the log; the process ends and is started anew
@@ -299,17 +304,17 @@ async def _running(service: Service) -> AsyncIterator["asyncio.Future[None]"]:
         await service.signing_keys.start()
         await service.signing_keys.run()
 
-    tasks = [
-        asyncio.create_task(guarded(name, work))
-        for name, work in (
-            ("signing_keys", signing_keys()),
-            ("follower", service.follower.run()),
-            ("heartbeat", service.heartbeat.run()),
-            ("activity", service.activity.run()),
-            ("readiness", _tell_readiness(service)),
-            ("metrics", service.metrics.run()),
-        )
+    work: list[tuple[str, Coroutine[Any, Any, None]]] = [
+        ("signing_keys", signing_keys()),
+        ("follower", service.follower.run()),
+        ("heartbeat", service.heartbeat.run()),
+        ("activity", service.activity.run()),
+        ("readiness", _tell_readiness(service)),
+        ("metrics", service.metrics.run()),
     ]
+    if service.sources.trusted_issuers is not None:
+        work.append(("trusted_issuers", service.sources.trusted_issuers.run()))
+    tasks = [asyncio.create_task(guarded(name, each)) for name, each in work]
     try:
         yield failed
     finally:

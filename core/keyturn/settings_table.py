@@ -23,8 +23,16 @@ def setting(default: Any, description: str, *, reference: str = "", **options: A
 def render(settings: type[BaseSettings]) -> str:
     """A Markdown table, one line a setting: variable, default, meaning, equivalent in the reference system."""
     prefix = settings.model_config.get("env_prefix", "")
+    own = settings.__annotations__
     return "".join(
-        (*_HEAD, *(_line(variable(prefix, name, field), field) for name, field in settings.model_fields.items()))
+        (
+            *_HEAD,
+            # A class's own settings, then those that it has from others.
+            *(
+                _line(variable(prefix, name, field), field)
+                for name, field in sorted(settings.model_fields.items(), key=lambda each: each[0] not in own)
+            ),
+        )
     )
 
 
@@ -51,6 +59,8 @@ def _default(field: FieldInfo) -> str:
     value: Any = field.default
     if isinstance(value, bool):
         value = str(value).lower()
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
     if isinstance(value, float):
         value = f"{value:g}"
     return f"`{value}`"

@@ -141,6 +141,7 @@ class ClientReconciler:
         self._settings = ClientSettings(
             default_token_lifetime=settings.token_lifetime,
             max_token_lifetime=settings.max_token_lifetime,
+            reserved_claims=frozenset({settings.permissions_key, settings.user_id_key}),
             watched_namespaces=frozenset(settings.namespaces),
         )
 

@@ -51,6 +51,18 @@ class OperatorSettings(BaseSettings):
         "The name of the installation's SigningKey; any other is `Ready=False`.",
         validation_alias="KEYTURN_SIGNING_KEY",
     )
+    user_id_key: str = setting(
+        "sub",
+        "The member of the userinfo answer with the user's id.",
+        reference="CUSTOM_USER_ID_KEY",
+        pattern=r"^[\x21-\x7e]{1,128}$",
+    )
+    permissions_key: str = setting(
+        "permissions",
+        "The member of the userinfo answer with the user's permissions, a list.",
+        reference="CUSTOM_PERMISSIONS_KEY",
+        pattern=r"^[\x21-\x7e]{1,128}$",
+    )
     token_lifetime: int = setting(
         900,
         "How long a token lives whose client says nothing, as the API has it.",
