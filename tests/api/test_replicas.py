@@ -175,6 +175,9 @@ async def test_a_compromised_key_is_gone_from_jwks_and_verifies_nothing(installa
             return await decide(http, token) == 401
 
         await soon(withdrawn)
+        assert (await http.get("/tokeninfo", headers={"Authorization": f"Bearer {token}"})).status_code == 401
+        introspected = await http.post("/oauth/introspect", data={"token": token}, headers=basic("team.api", SECRET))
+        assert introspected.json() == {"active": False}
         keys = (await http.get("/.well-known/jwks.json")).json()["keys"]
         assert active not in [key["kid"] for key in keys]
         assert (await http.post("/oauth/token", data=form(assertion(APP, "team.app")))).status_code == 503
