@@ -72,3 +72,14 @@ def test_nimbus_verifies_a_token_from_metadata_and_jwks_alone(java: Program, ser
     token = java.run("grant", issuer=service.issuer, **given)["access_token"]
     result = java.run("verify", issuer=service.issuer, token=token, audience=AUDIENCE)
     claims_are_whole({**result["payload"], "aud": [AUDIENCE]}, service, "team.basic")
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "private_key_jwt"])
+def test_nimbus_introspects_and_revokes_its_token(java: Program, service: Service, method: str) -> None:
+    given = by_key(service, "ES256", audience_claim=service.issuer)
+    if method == "client_secret_basic":
+        given = {"issuer": service.issuer, "method": method, "client_id": "team.basic", "client_secret": SECRET}
+    result = java.run("introspectAndRevoke", **given)
+    assert (result["before"]["active"], result["revoked"]) == (True, 200)
+    claims_are_whole(result["before"], service, str(given["client_id"]))
+    assert result["after"] == {"active": False}

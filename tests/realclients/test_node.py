@@ -111,3 +111,21 @@ def test_jose_verifies_a_token_from_metadata_and_jwks_alone(node: Program, servi
     result = node.run("verify", issuer=service.issuer, token=token, audience=AUDIENCE)
     claims_are_whole(result["payload"], service, "team.post")
     assert result["protectedHeader"]["typ"] == "at+jwt"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"client_id": "team.post", "client_secret": SECRET}, id="with a secret"),
+        pytest.param(
+            {"client_id": key_client("ES256"), "key": private_jwk("ES256"), "algorithm": "ES256"}, id="with a key"
+        ),
+    ],
+)
+def test_openid_client_introspects_and_revokes_its_token(
+    node: Program, service: Service, given: dict[str, object]
+) -> None:
+    result = node.run("introspectAndRevoke", issuer=service.issuer, **given)
+    assert result["before"]["active"] is True
+    claims_are_whole(result["before"], service, str(given["client_id"]))
+    assert result["after"] == {"active": False}

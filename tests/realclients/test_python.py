@@ -143,3 +143,22 @@ def test_pyjwt_verifies_a_token_from_metadata_and_jwks_alone(service: Service, d
     claims = jwt.decode_complete(token, key, audience=AUDIENCE, issuer=metadata["issuer"], algorithms=["RS256"])
     assert claims["header"]["typ"] == "at+jwt"
     assert claims["payload"]["permissions"] == PERMISSIONS
+
+
+@pytest.mark.parametrize("how", ["client_secret_basic", "private_key_jwt"])
+def test_authlib_introspects_and_revokes_its_token(service: Service, how: str) -> None:
+    if how == "private_key_jwt":
+        session, client_id = by_key(service, "RS256", PrivateKeyJWT(service.issuer)), key_client("RS256")
+        # Its documented way for the endpoints besides the token endpoint.
+        session.revocation_endpoint_auth_method = how
+    else:
+        session, client_id = authlib_session(service, "team.basic", SECRET), "team.basic"
+    with session:
+        token = session.fetch_token(service.token_endpoint, grant_type="client_credentials")["access_token"]
+        place = f"{service.issuer}/oauth/introspect"
+        before = session.introspect_token(place, token=token, token_type_hint="access_token").json()
+        assert before["active"] is True
+        claims_are_whole(before, service, client_id)
+        revoked = session.revoke_token(f"{service.issuer}/oauth/revoke", token=token, token_type_hint="access_token")
+        assert revoked.status_code == 200
+        assert session.introspect_token(place, token=token).json() == {"active": False}
