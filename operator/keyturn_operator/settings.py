@@ -55,12 +55,14 @@ class OperatorSettings(BaseSettings):
         "sub",
         "The member of the userinfo answer with the user's id.",
         reference="CUSTOM_USER_ID_KEY",
+        validation_alias="KEYTURN_USER_ID_KEY",
         pattern=r"^[\x21-\x7e]{1,128}$",
     )
     permissions_key: str = setting(
         "permissions",
         "The member of the userinfo answer with the user's permissions, a list.",
         reference="CUSTOM_PERMISSIONS_KEY",
+        validation_alias="KEYTURN_PERMISSIONS_KEY",
         pattern=r"^[\x21-\x7e]{1,128}$",
     )
     token_lifetime: int = setting(
