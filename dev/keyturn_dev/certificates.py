@@ -104,6 +104,7 @@ class ClusterCertificates:
     api_server: Certificate
     admin: Certificate
     controller_manager: Certificate
+    kubelet: Certificate | None
     etcd_authority: bytes
     etcd: Certificate
     etcd_client: Certificate
@@ -111,8 +112,10 @@ class ClusterCertificates:
     service_account_public_key: bytes
 
 
-def make_certificates(now: datetime.datetime) -> ClusterCertificates:
-    """Make everything anew; `now` (aware) is the time of issue.
+def make_certificates(
+    now: datetime.datetime, *, addresses: Sequence[str] = (), node: str | None = None
+) -> ClusterCertificates:
+    """Make everything anew; `now` (aware) is the time of issue. `addresses`: further ones of the API server; `node`: a node's name.
 
     etcd trusts an authority of its own, so that no client of the API server can read the Secrets past it. The key of
     ServiceAccount tokens is RSA, as in most clusters.
@@ -122,10 +125,12 @@ def make_certificates(now: datetime.datetime) -> ClusterCertificates:
     token_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return ClusterCertificates(
         authority=cluster.certificate,
-        api_server=cluster.issue("kube-apiserver", names=API_SERVER_NAMES, client=False),
+        api_server=cluster.issue("kube-apiserver", names=(*API_SERVER_NAMES, *addresses), client=False),
         admin=cluster.issue("keyturn-admin", organization="system:masters"),
         # Its controllers share this one identity, which therefore needs all of their permissions.
         controller_manager=cluster.issue("system:kube-controller-manager", organization="system:masters"),
+        # The Node authorizer reads the node's name from here.
+        kubelet=None if node is None else cluster.issue(f"system:node:{node}", organization="system:nodes"),
         etcd_authority=etcd.certificate,
         etcd=etcd.issue("etcd", names=("localhost", "127.0.0.1")),
         etcd_client=etcd.issue("kube-apiserver"),

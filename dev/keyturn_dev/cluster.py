@@ -30,7 +30,7 @@ from keyturn_dev.kubeconfig import (
     write_kubeconfig,
 )
 from keyturn_dev.locking import exclusive
-from keyturn_dev.loopback import LOOPBACK, ApiServerProbe, free_ports
+from keyturn_dev.loopback import ApiServerProbe, free_ports
 from keyturn_dev.paths import CLUSTER_STATE
 from keyturn_dev.progress import Progress
 from keyturn_dev.waiting import wait_until
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from keyturn_dev.binaries import Binaries
+    from keyturn_dev.certificates import ClusterCertificates
     from keyturn_dev.process import ProcessRecord
 
 _ATTEMPTS = 3
@@ -48,7 +49,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PORT_TAKEN = "address already in use"
 # What a state folder may hold, and so what is removed from it. A folder with anything else in it is not ours.
 _LOCK = "lock"
-_CONTENTS = ("certs", "controller-manager.kubeconfig", "etcd", "kubeconfig", "logs", "processes", "ready.json")
+CONTENTS = ("certs", "controller-manager.kubeconfig", "etcd", "kubeconfig", "logs", "processes", "ready.json")
 
 
 class AlreadyRunning(DevError):
@@ -79,6 +80,10 @@ class Cluster:
 
     Objects of this class hold nothing but the folder's path: any of them, in any process, can take the cluster down.
     """
+
+    contents: tuple[str, ...] = CONTENTS
+    network = components.WITHOUT_NODES
+    controllers: tuple[str, ...] = components.CONTROLLERS
 
     def __init__(
         self,
@@ -170,7 +175,7 @@ class Cluster:
     def _locked(self, what: str) -> Iterator[int]:
         try:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            strangers = {path.name for path in self.state.iterdir()} - {_LOCK, *_CONTENTS}
+            strangers = {path.name for path in self.state.iterdir()} - {_LOCK, *self.contents}
             if strangers:
                 found = ", ".join(sorted(strangers)[:3])
                 raise UsageError(f"{self.state} is no cluster's state folder: it holds {found}")
@@ -198,7 +203,7 @@ class Cluster:
         records = process.read_records(self.state / "processes")
         stopped = [record for record in reversed(records) if process.stop(record)]
         process.settle(stopped)
-        for name in _CONTENTS:
+        for name in self.contents:
             path = self.state / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -209,10 +214,10 @@ class Cluster:
     def _start(self, binaries: Binaries, lock: int) -> None:
         for name in ("logs", "processes"):
             (self.state / name).mkdir(mode=0o700)
-        certificates = make_certificates(datetime.datetime.now(datetime.UTC))
+        certificates = self._make_certificates()
         write_certificates(certificates, self.state / "certs")
         ports = components.Ports(*free_ports(3))
-        server = f"https://{LOOPBACK}:{ports.api_server}"
+        server = f"https://{self.network.bind}:{ports.api_server}"
         cluster = kubeconfig_cluster(server, certificates.authority)
         write_kubeconfig(
             self.state / "controller-manager.kubeconfig",
@@ -222,20 +227,31 @@ class Cluster:
         )
 
         self._spawn("etcd", components.etcd_command(binaries, self.state, ports), lock)
-        self._spawn("kube-apiserver", components.api_server_command(binaries, self.state, ports), lock)
-        client = ApiServerProbe(self.state / "certs", ports.api_server)
+        self._spawn("kube-apiserver", components.api_server_command(binaries, self.state, ports, self.network), lock)
+        client = ApiServerProbe(self.state / "certs", ports.api_server, self.network.bind)
         self._wait(lambda: client.get("/readyz") == 200, "the API server to be ready (/readyz)")
-        self._spawn("kube-controller-manager", components.controller_manager_command(binaries, self.state), lock)
+        self._spawn(
+            "kube-controller-manager",
+            components.controller_manager_command(binaries, self.state, self.controllers),
+            lock,
+        )
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         self._wait(lambda: client.get(account) == 200, "the controller manager to make the default ServiceAccount")
 
         admin = kubeconfig_document(cluster, certificate_user(certificates.admin), user_name="admin")
         write_kubeconfig(self.kubeconfig, admin)
+        self._start_more(cluster, certificates, lock)
         write_private(self.state / "ready.json", json.dumps({"server": server}).encode())
 
-    def _spawn(self, name: str, command: Sequence[str], lock: int) -> None:
+    def _make_certificates(self) -> ClusterCertificates:
+        return make_certificates(datetime.datetime.now(datetime.UTC))
+
+    def _start_more(self, cluster: dict[str, str], certificates: ClusterCertificates, lock: int) -> None:
+        """What a cluster with nodes starts besides; `cluster` is the kubeconfigs' entry of it."""
+
+    def _spawn(self, name: str, command: Sequence[str], lock: int, *, path: str = os.defpath) -> None:
         # Nothing of the person's environment: etcd, for one, reads its options from variables too.
-        environ = {"PATH": os.defpath, "HOME": str(self.state), "LANG": "C.UTF-8"}
+        environ = {"PATH": path, "HOME": str(self.state), "LANG": "C.UTF-8"}
         process.spawn(
             name,
             command,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from keyturn_dev.loopback import LOOPBACK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from keyturn_dev.binaries import Binaries
@@ -24,6 +25,21 @@ CONTROLLERS = (
     "serviceaccount-token-controller",
     "validatingadmissionpolicy-status-controller",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Where the API server listens, by which address pods find it, and the Services' range."""
+
+    bind: str
+    advertise: str
+    services: str
+    pods: bool
+
+
+# Endpoints may not be loopback addresses, and without nodes nothing reaches the API server by its Service: an address of the
+# documentation range, announced to nobody.
+WITHOUT_NODES = Network(bind=LOOPBACK, advertise="192.0.2.1", services="198.18.0.0/24", pods=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +78,24 @@ def etcd_command(binaries: Binaries, state: Path, ports: Ports) -> list[str]:
     ]
 
 
-def api_server_command(binaries: Binaries, state: Path, ports: Ports) -> list[str]:
-    """Return the API server's command line: RBAC, ServiceAccount tokens, default admission, loopback only."""
+def api_server_command(binaries: Binaries, state: Path, ports: Ports, network: Network = WITHOUT_NODES) -> list[str]:
+    """Return the API server's command line: RBAC, ServiceAccount tokens, default admission."""
     certs = state / "certs"
+    for_nodes = [
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged",
+        f"--kubelet-client-certificate={certs / 'admin.crt'}",
+        f"--kubelet-client-key={certs / 'admin.key'}",
+        "--kubelet-preferred-address-types=InternalIP",
+    ]
     return [
         str(binaries.apiserver),
-        f"--bind-address={LOOPBACK}",
+        f"--bind-address={network.bind}",
         f"--secure-port={ports.api_server}",
-        # Endpoints may not be loopback addresses, and nothing here reaches the API server by its Service: an address of
-        # the documentation range, announced to nobody.
-        "--advertise-address=192.0.2.1",
-        "--endpoint-reconciler-type=none",
-        "--service-cluster-ip-range=198.18.0.0/24",
+        f"--advertise-address={network.advertise}",
+        f"--service-cluster-ip-range={network.services}",
+        *(for_nodes if network.pods else ["--endpoint-reconciler-type=none", "--authorization-mode=RBAC"]),
         f"--etcd-servers=https://{LOOPBACK}:{ports.etcd}",
         f"--etcd-cafile={certs / 'etcd-ca.crt'}",
         f"--etcd-certfile={certs / 'etcd-client.crt'}",
@@ -83,16 +105,15 @@ def api_server_command(binaries: Binaries, state: Path, ports: Ports) -> list[st
         f"--cert-dir={certs}",
         f"--client-ca-file={certs / 'ca.crt'}",
         "--anonymous-auth=false",
-        "--authorization-mode=RBAC",
         f"--service-account-issuer={SERVICE_ACCOUNT_ISSUER}",
-        f"--service-account-jwks-uri=https://{LOOPBACK}:{ports.api_server}/openid/v1/jwks",
+        f"--service-account-jwks-uri=https://{network.bind}:{ports.api_server}/openid/v1/jwks",
         f"--service-account-key-file={certs / 'service-account.pub'}",
         f"--service-account-signing-key-file={certs / 'service-account.key'}",
         "--profiling=false",
     ]
 
 
-def controller_manager_command(binaries: Binaries, state: Path) -> list[str]:
+def controller_manager_command(binaries: Binaries, state: Path, controllers: Sequence[str] = CONTROLLERS) -> list[str]:
     """Return the controller manager's command line; it serves nothing."""
     certs = state / "certs"
     return [
@@ -100,7 +121,7 @@ def controller_manager_command(binaries: Binaries, state: Path) -> list[str]:
         f"--kubeconfig={state / 'controller-manager.kubeconfig'}",
         "--secure-port=0",
         "--leader-elect=false",
-        f"--controllers={','.join(CONTROLLERS)}",
+        f"--controllers={','.join(controllers)}",
         f"--root-ca-file={certs / 'ca.crt'}",
         f"--service-account-private-key-file={certs / 'service-account.key'}",
         "--profiling=false",

@@ -26,14 +26,15 @@ def free_ports(count: int) -> list[int]:
 class ApiServerProbe:
     """The least client that can ask whether the API server is ready."""
 
-    def __init__(self, certs: Path, port: int) -> None:
+    def __init__(self, certs: Path, port: int, host: str = LOOPBACK) -> None:
+        self._host = host
         self._port = port
         self._context = ssl.create_default_context(cafile=str(certs / "ca.crt"))
         self._context.load_cert_chain(certs / "admin.crt", certs / "admin.key")
 
     def get(self, path: str) -> int | None:
         """Return the status of a GET as the administrator, or None while nobody answers."""
-        connection = http.client.HTTPSConnection(LOOPBACK, self._port, timeout=5, context=self._context)
+        connection = http.client.HTTPSConnection(self._host, self._port, timeout=5, context=self._context)
         try:
             connection.request("GET", path)
             return connection.getresponse().status
