@@ -77,7 +77,7 @@ cluster.local:53 in-addr.arpa:53 {{
   bind {NODE_ADDRESS}
   errors
   kubernetes {{
-    kubeconfig {kubeconfig} cluster
+    kubeconfig {kubeconfig}
   }}
   cache 5
 }}
@@ -127,8 +127,6 @@ def proxy_command(binaries: NodeBinaries, kubeconfig: Path) -> list[str]:
         "--proxy-mode=iptables",
         # It may set neither in a container; neither matters to a test's few connections.
         "--conntrack-max-per-core=0",
-        "--healthz-bind-address=127.0.0.1:0",
-        "--metrics-bind-address=127.0.0.1:0",
     ]
 
 
