@@ -8,6 +8,7 @@ from pydantic import SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from keyturn.settings_table import setting
+from keyturn.store.transport import TlsMode, Transport
 from keyturn_api.user_settings import Network, UserSettings
 
 PREFIX = "KEYTURN_"
@@ -36,6 +37,20 @@ class ApiSettings(UserSettings):
         None, "Where to listen for changes if the store's URL leads through PgBouncer: PostgreSQL's own."
     )
     store_prepared: bool = setting(True, "Prepared statements on PostgreSQL; `false` behind PgBouncer.")
+    store_password: SecretStr | None = setting(
+        None, "PostgreSQL's password, where it does not stand in the URL: a Secret's member can be given as it is."
+    )
+    store_tls: TlsMode | None = setting(
+        None,
+        "TLS to PostgreSQL: `verify-full` checks certificate and name, `require` only encrypts. Unset: what the URL's `sslmode` says.",
+    )
+    store_ca_file: Path | None = setting(
+        None, "The certificate authority for `verify-full`, PEM. Unset: what the machine trusts."
+    )
+    store_pool_size: int = setting(
+        5, "Connections to the store of each process, besides three of their own use.", ge=1, le=100
+    )
+    store_statement_timeout: float = setting(5.0, "How long a statement may take.", ge=0.1, le=60)
     signing_key_directory: Path = setting(
         Path("/var/run/keyturn/signing-key"),
         "The directory with the signing keys: the SigningKey's Secret, mounted.",
@@ -243,6 +258,12 @@ class ApiSettings(UserSettings):
         if self.token_lifetime > self.max_token_lifetime:
             raise ValueError("the default token lifetime must not exceed its maximum")
         return self
+
+    @property
+    def transport(self) -> Transport:
+        """How PostgreSQL is reached."""
+        password = None if self.store_password is None else self.store_password.get_secret_value()
+        return Transport(password=password, tls=self.store_tls, ca_file=self.store_ca_file)
 
     @property
     def base_url(self) -> str:

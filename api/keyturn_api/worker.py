@@ -227,6 +227,9 @@ async def _serve(
         settings.store_url.get_secret_value(),
         listen_url=None if settings.store_listen_url is None else settings.store_listen_url.get_secret_value(),
         prepared=settings.store_prepared,
+        pool_size=settings.store_pool_size,
+        statement_timeout=settings.store_statement_timeout,
+        transport=settings.transport,
     )
     service = build(settings, store=store, metrics=Metrics(), shared=shared)
     if not settings.accepted_audiences:

@@ -61,7 +61,13 @@ class Operator:
             log.error("the probes cannot be served", host=host, port=port, cause=str(error))
             return EXIT_FAILED
         kube = KubeClient(login_source(kopf_settings()))
-        store = open_store(self._settings.store_url, prepared=self._settings.store_prepared)
+        store = open_store(
+            self._settings.store_url,
+            pool_size=self._settings.store_pool_size,
+            statement_timeout=self._settings.store_statement_timeout,
+            prepared=self._settings.store_prepared,
+            transport=self._settings.transport,
+        )
         background = asyncio.create_task(self._health.tick(), name="loop lag")
         acting = asyncio.create_task(self._act(kube, store), name="acting")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")

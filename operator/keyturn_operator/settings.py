@@ -1,5 +1,6 @@
 """What the installation sets for the operator, from environment variables."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import ValidationInfo, field_validator, model_validator
@@ -7,6 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keyturn.records import Kind
 from keyturn.settings_table import setting
+from keyturn.store.transport import TlsMode, Transport
 
 GROUP = "keyturn.dev"
 VERSION = "v1alpha1"
@@ -37,6 +39,32 @@ class OperatorSettings(BaseSettings):
         True,
         "Prepared statements on PostgreSQL; `false` behind PgBouncer.",
         validation_alias="KEYTURN_STORE_PREPARED",
+    )
+    store_password: str | None = setting(
+        None,
+        "PostgreSQL's password, where it does not stand in the URL: a Secret's member can be given as it is.",
+        validation_alias="KEYTURN_STORE_PASSWORD",
+        repr=False,
+    )
+    store_tls: TlsMode | None = setting(
+        None,
+        "TLS to PostgreSQL: `verify-full` checks certificate and name, `require` only encrypts. Unset: what the URL's `sslmode` says.",
+        validation_alias="KEYTURN_STORE_TLS",
+    )
+    store_ca_file: Path | None = setting(
+        None,
+        "The certificate authority for `verify-full`, PEM. Unset: what the machine trusts.",
+        validation_alias="KEYTURN_STORE_CA_FILE",
+    )
+    store_pool_size: int = setting(
+        5,
+        "Connections to the store of each process, besides three of their own use.",
+        ge=1,
+        le=100,
+        validation_alias="KEYTURN_STORE_POOL_SIZE",
+    )
+    store_statement_timeout: float = setting(
+        5.0, "How long a statement may take.", ge=0.1, le=60, validation_alias="KEYTURN_STORE_STATEMENT_TIMEOUT"
     )
     namespaces: Annotated[tuple[str, ...], NoDecode] = setting(
         ..., "The namespaces to watch, at least one.", validation_alias="KEYTURN_NAMESPACES"
@@ -141,6 +169,11 @@ class OperatorSettings(BaseSettings):
         if self.token_lifetime > self.max_token_lifetime:
             raise ValueError("the default token lifetime must not exceed its maximum")
         return self
+
+    @property
+    def transport(self) -> Transport:
+        """How PostgreSQL is reached."""
+        return Transport(password=self.store_password, tls=self.store_tls, ca_file=self.store_ca_file)
 
     @property
     def home(self) -> str:

@@ -5,6 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from keyturn.store.interface import Store
 from keyturn.store.memory import MemoryStore
+from keyturn.store.transport import Transport
 
 
 def open_store(
@@ -14,12 +15,14 @@ def open_store(
     statement_timeout: float = 5.0,
     listen_url: str | None = None,
     prepared: bool = True,
+    transport: Transport | None = None,
 ) -> Store:
     """The store at this URL, not opened yet. Raises ValueError, without the URL in it, when it names no store.
 
     `postgresql://user:password@host:port/database?sslmode=…`, `sqlite:///absolute/path` or `memory://` (one process,
     nothing durable). `statement_timeout` in seconds. `listen_url`: PostgreSQL itself, where `url` is a pooler that shares
-    connections between transactions; `prepared=False` keeps statements out of such a pooler.
+    connections between transactions; `prepared=False` keeps statements out of such a pooler. `transport`: password and TLS, where
+    they do not stand in the URL.
     """
     # The engines are imported where they are used: a process needs one of them.
     scheme = url.partition(":")[0]
@@ -36,7 +39,12 @@ def open_store(
         if listen_url is not None:
             _check(listen_url)
         return PostgresStore(
-            url, pool_size=pool_size, statement_timeout=statement_timeout, listen_url=listen_url, prepared=prepared
+            url,
+            pool_size=pool_size,
+            statement_timeout=statement_timeout,
+            listen_url=listen_url,
+            prepared=prepared,
+            transport=transport,
         )
     raise ValueError("a store's URL begins with postgresql://, sqlite:/// or memory://")
 

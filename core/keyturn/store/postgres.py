@@ -6,6 +6,7 @@ the rest of it.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from keyturn.store.finishing import finished
 from keyturn.store.interface import REPLACED, StoreReplaced, StoreUnavailable
 from keyturn.store.listener import CHANNEL, ChangeListener, Connection
 from keyturn.store.sql import SqlStore, Upsert, identified
+from keyturn.store.transport import Transport
 
 POLL_SECONDS = 0.25
 POLL_SECONDS_LISTENING = 5.0
@@ -61,6 +63,7 @@ class PostgresStore(SqlStore):
         statement_timeout: float = 5.0,
         listen_url: str | None = None,
         prepared: bool = True,
+        transport: Transport | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         # The URL goes to the driver alone: it knows libpq's parameters, and no repr of SQLAlchemy's holds the password.
@@ -84,6 +87,7 @@ class PostgresStore(SqlStore):
         self._url = url
         self._statement_timeout = statement_timeout
         self._prepared = prepared
+        self._transport = transport or Transport()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         listens = listen_url or (url if prepared else None)
         self._listener = ChangeListener(lambda: self._dial(listens), self.failures) if listens else None
@@ -162,7 +166,11 @@ class PostgresStore(SqlStore):
                 command_timeout=self._statement_timeout,
                 statement_cache_size=100 if self._prepared else 0,
                 server_settings={"application_name": "keyturn"},
+                **self._transport.arguments(),
             )
+        except ssl.SSLError as error:
+            # Before ValueError, of which it is a kind: the cause matters, and names no secret.
+            raise StoreUnavailable(f"TLS with PostgreSQL fails: {error.reason}") from error
         except ValueError:
             # What was parsed wrongly may be a part of the password.
             raise StoreUnavailable("the store's URL is not one of PostgreSQL") from None
