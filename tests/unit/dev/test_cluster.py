@@ -41,7 +41,7 @@ class FakeCluster(Cluster):
 
 
 class NobodyAnswers:
-    def __init__(self, certs: Path, port: int) -> None: ...
+    def __init__(self, certs: Path, port: int, host: str) -> None: ...
 
     def get(self, path: str) -> int | None:
         return None
