@@ -88,3 +88,12 @@ class Activity:
     client_id: str
     kid: str
     used_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """One request that was not let through: the id that its answer carries, when, and why (`body`, plain JSON, no token)."""
+
+    request_id: str
+    at: float
+    body: Body

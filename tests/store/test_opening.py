@@ -93,6 +93,19 @@ async def test_the_migrations_make_the_tables_that_the_program_expects(durable: 
     await store.close()
 
 
+async def test_a_database_of_the_first_release_is_brought_up_to_date_and_keeps_what_it_holds(durable: Backend) -> None:
+    store = durable.connect()
+    await store.put(client("a"), epoch=0)
+    await store.close()
+    await execute(durable.url, "DROP TABLE keyturn_denials")
+    await execute(durable.url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0001'")
+    newer = durable.connect()
+    await newer.open()
+    assert [row.record.name for row in await newer.live()] == ["a"]
+    assert await newer.denials("x") == []
+    await newer.close()
+
+
 def test_the_newest_migration_is_the_one_that_the_program_names() -> None:
     assert ScriptDirectory.from_config(migrate._config()).get_heads() == [schema.HEAD]
 

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from keyturn.records import Activity, Kind, Replica, Revocation, UsedJti
+from keyturn.records import Activity, Denial, Kind, Replica, Revocation, UsedJti
 from keyturn.store.factory import open_store
 from keyturn.store.interface import Store, StoreUnavailable, Written
 
@@ -34,6 +34,9 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "changes": lambda s: s.changes(None),
     "consume": lambda s: consume(s, [UsedJti(b"k", NOW)]),
     "revoke": lambda s: s.revoke([Revocation("h", NOW)]),
+    "record_denials": lambda s: s.record_denials([Denial("r", NOW, {})]),
+    "denials": lambda s: s.denials("r"),
+    "trim_denials": lambda s: s.trim_denials(now=NOW),
     "record_activity": lambda s: s.record_activity([Activity("c", "k", NOW)]),
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from keyturn.records import Activity, Kind, Record, Replica, Revocation, StoredRecord, UsedJti
+from keyturn.records import Activity, Denial, Kind, Record, Replica, Revocation, StoredRecord, UsedJti
 
 REPLACED: Final = "the database is another store than the one that this process has read"
 
@@ -166,7 +166,20 @@ class ActivityLog(Protocol):
         """Keeps the latest of each; coarse, for people."""
 
 
-class Store(RecordWriter, ReplicaRegistry, ChangeFeed, ReplayGuard, RevocationLog, ActivityLog, Protocol):
+class DenialLog(Protocol):
+    """Why requests were not let through, for as long as somebody may ask. Takes no revision."""
+
+    async def record_denials(self, denials: Sequence[Denial]) -> None:
+        """Keeps them. One that is there already (the same id and time) stays as it is."""
+
+    async def denials(self, request_id: str) -> list[Denial]:
+        """Those with this id, the newest first; the gateway chooses ids, so there may be several. At most 20."""
+
+    async def trim_denials(self, *, now: float) -> int:
+        """Forgets those older than an hour, and the oldest beyond a bound, in bounded steps. Returns the number of rows."""
+
+
+class Store(RecordWriter, ReplicaRegistry, ChangeFeed, ReplayGuard, RevocationLog, ActivityLog, DenialLog, Protocol):
     """The whole store, as each engine implements it."""
 
     async def open(self) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from keyturn.records import Activity, Kind, Record, Replica, Revocation, StoredRecord, UsedJti
+from keyturn.records import Activity, Denial, Kind, Record, Replica, Revocation, StoredRecord, UsedJti
 from keyturn.store import retention
 from keyturn.store.encoding import EMPTY, decode_body, encode_body
 from keyturn.store.interface import REPLACED, Changes, Fenced, Position, StoreReplaced, StoreUnavailable, Taken, Written
@@ -55,6 +55,7 @@ class MemoryStore:
         self._jtis: dict[bytes, float] = {}
         self._replicas: dict[str, Replica] = {}
         self._activity: dict[tuple[str, str], float] = {}
+        self._denials: dict[tuple[str, float], str] = {}
 
     def lose_everything(self) -> None:
         """What a database that came back empty is to its users: for tests of rebuilding."""
@@ -139,6 +140,21 @@ class MemoryStore:
             lambda key, at: at < now - retention.ACTIVITY_SECONDS or (at < before and key[0] not in clients),
         )
         return forgotten
+
+    async def record_denials(self, denials: Sequence[Denial]) -> None:
+        self._check()
+        for one in denials:
+            self._denials.setdefault((one.request_id, one.at), encode_body(one.body))
+
+    async def denials(self, request_id: str) -> list[Denial]:
+        self._check()
+        found = sorted((key for key in self._denials if key[0] == request_id), reverse=True)
+        return [Denial(*key, decode_body(self._denials[key])) for key in found[: retention.DENIALS_OF_ONE_ID]]
+
+    async def trim_denials(self, *, now: float) -> int:
+        self._check()
+        surplus = sorted(self._denials, key=lambda key: key[1])[: max(0, len(self._denials) - retention.MAX_DENIALS)]
+        return _forget(self._denials, lambda key, _: key[1] < now - retention.DENIAL_SECONDS or key in set(surplus))
 
     async def activity(self, client_id: str) -> list[Activity]:
         self._check()

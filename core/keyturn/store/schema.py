@@ -5,7 +5,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, Table, Text
 
 # The newest migration. Kept here so that a program whose database is up to date need not load the migrations.
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 VERSION_TABLE: Final = "keyturn_schema"
 
 metadata = MetaData()
@@ -93,3 +93,12 @@ activity = Table(
     Column("used_at", Double, nullable=False),
 )
 Index("keyturn_activity_used_at", activity.c.used_at)
+
+denials = Table(
+    "keyturn_denials",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("at", Double, primary_key=True),
+    Column("body", Text, nullable=False),
+)
+Index("keyturn_denials_at", denials.c.at)
