@@ -63,6 +63,14 @@ def response(status: int, headers: Iterable[Header], body: bytes = b"") -> Respo
     )
 
 
+def not_modified(headers: Iterable[Header]) -> Response:
+    """304 (RFC 9110 section 15.4.5): what the caller has still holds. It has no content, and no length of any."""
+    return Response(
+        {"type": "http.response.start", "status": 304, "headers": list(headers)},
+        {"type": "http.response.body", "body": b""},
+    )
+
+
 def _render(status: int, headers: list[Header], body: bytes) -> bytes:
     lowered = [(name.lower(), value) for name, value in headers]
     # RFC 9110 sections 15.3.5 and 15.4.5: no content follows a 204 or a 304.

@@ -1,5 +1,6 @@
 """The documents that others read about this issuer: JWKS (RFC 7517) and metadata (RFC 8414, OpenID Connect Discovery 1.0)."""
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -10,34 +11,43 @@ import orjson
 from keyturn.clients.state import AUTH_METHODS
 from keyturn.jose.algorithms import ALGORITHMS, SYNONYMS
 from keyturn.snapshot import Snapshot
-from keyturn_api.http import JSON, Response, Scope, method_not_allowed, problem, request_id, response
+from keyturn_api.http import (
+    JSON,
+    Response,
+    Scope,
+    header,
+    method_not_allowed,
+    not_modified,
+    problem,
+    request_id,
+    response,
+)
 from keyturn_api.metrics import Metrics
 from keyturn_api.settings import ApiSettings
 from keyturn_api.token_endpoint import GRANT_TYPE
 
-# A rotation publishes a key at least twice this long before it signs.
-JWKS_MAX_AGE: Final = 300
 OAUTH_METADATA: Final = "/.well-known/oauth-authorization-server"
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 JWKS: Final = "/.well-known/jwks.json"
 
 
 class Jwks:
-    """`GET /.well-known/jwks.json`. Built once for each state of the snapshot."""
+    """`GET /.well-known/jwks.json`. Built once for each state of the snapshot.
+
+    It may be kept for at most half of the time for which a new key is published before it signs, and not past a key's removal.
+    """
 
     def __init__(
         self,
         snapshot: Snapshot,
         metrics: Metrics,
         *,
-        max_age: int = JWKS_MAX_AGE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._snapshot = snapshot
         self._metrics = metrics
-        self._max_age = max_age
         self._clock = clock
-        self._built: tuple[tuple[int, tuple[str, ...]], Response] | None = None
+        self._built: tuple[tuple[int, tuple[str, ...], int], bytes, Response, Response] | None = None
 
     def __call__(self, scope: Scope) -> Response:
         if scope["method"] not in ("GET", "HEAD"):
@@ -47,13 +57,23 @@ class Jwks:
             retry = [(b"retry-after", b"1")]
             return problem(503, "the signing keys are not loaded yet", request_id=request_id(scope), headers=retry)
         self._metrics.count("jwks", "ok")
-        keys = self._snapshot.published_keys(self._clock())
-        state = (self._snapshot.generation, tuple(key.kid for key in keys))
+        now = self._clock()
+        keys = self._snapshot.published_keys(now)
+        kids = tuple(key.kid for key in keys)
+        ends = [end for kid in kids if (end := self._snapshot.key_removed_at(kid)) is not None]
+        # Without a key that signs there will be a new one soon, and whoever asks again must see it.
+        usual = self._snapshot.jwks_max_age if self._snapshot.active_kid() is not None else 0
+        max_age = min([usual, *(int(end - now) for end in ends)])
+        state = (self._snapshot.generation, kids, max_age)
         if self._built is None or self._built[0] != state:
-            headers = (JSON, (b"cache-control", b"public, max-age=%d" % self._max_age))
             body = orjson.dumps({"keys": [key.jwk for key in keys]})
-            self._built = (state, response(200, headers, body))
-        return self._built[1]
+            tag = b'"%b"' % hashlib.sha256(body).hexdigest()[:32].encode()
+            caching = ((b"cache-control", b"public, max-age=%d" % max_age), (b"etag", tag))
+            self._built = (state, tag, response(200, (JSON, *caching), body), not_modified(caching))
+        _, tag, whole, unchanged = self._built
+        # RFC 9110 section 13.1.2: a weak comparison, of a list of tags or of any.
+        known = header(scope, b"if-none-match")
+        return unchanged if known is not None and (known.strip() == b"*" or tag in known) else whole
 
 
 def oauth_metadata(settings: ApiSettings) -> dict[str, Any]:

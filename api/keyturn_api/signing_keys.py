@@ -7,7 +7,6 @@ from typing import Final
 
 from keyturn.jose.signing import TokenSigner
 from keyturn.keys.ring import KeyRing, RingDamaged, load_directory
-from keyturn.keys.state import KeyPhase
 from keyturn.snapshot import Snapshot
 from keyturn_api.logs import get_logger
 
@@ -18,7 +17,10 @@ _READ_AT_LEAST_EVERY: Final = 30.0
 
 
 class SigningKeys:
-    """Follows the directory. A damaged or vanished one changes nothing: the keys read last stay, and a line is logged."""
+    """Follows the directory. A damaged or vanished one changes nothing: the keys read last stay, and a line is logged.
+
+    An older one (a mount that lags, a restored backup) takes no key away that a newer one has brought.
+    """
 
     def __init__(
         self, directory: Path, snapshot: Snapshot, *, typ: str, on_change: Callable[[], None] = lambda: None
@@ -26,7 +28,8 @@ class SigningKeys:
         self._directory = directory
         self._snapshot = snapshot
         self._typ = typ
-        self._ring = KeyRing()
+        self._ring = KeyRing()  # the latest by its serial
+        self._mounted = KeyRing()  # as the directory was read last
         self._mark: object = None
         self._signer: TokenSigner | None = None
         self._signer_for: tuple[int, int] | None = None
@@ -37,14 +40,14 @@ class SigningKeys:
     @property
     def loaded_kids(self) -> tuple[str, ...]:
         """The keys whose private halves are here, sorted."""
-        return tuple(sorted(self._ring.private))
+        return tuple(sorted({*self._ring.private, *self._mounted.private}))
 
     def signer(self) -> TokenSigner | None:
         """Signs under the key that the store calls Active; None while this replica lacks its private half."""
         state = (self._snapshot.generation, self._version)
         if self._signer_for != state:
             kid = self._snapshot.active_kid()
-            private = None if kid is None else self._ring.private.get(kid)
+            private = None if kid is None else self._ring.private.get(kid) or self._mounted.private.get(kid)
             self._signer = None if private is None else TokenSigner(private, typ=self._typ)
             self._signer_for = state
         return self._signer
@@ -59,16 +62,21 @@ class SigningKeys:
         if ring is None:
             self._complain("signing_keys_absent", "the directory holds no key ring yet")
             return
-        self._complaint = ""
-        if ring.keys != self._ring.keys or set(ring.private) != set(self._ring.private):
+        if ring.serial >= self._ring.serial:
+            self._complaint = ""
+        if ring.keys != self._mounted.keys or set(ring.private) != set(self._mounted.private):
             _log.info("signing_keys_loaded", kids=sorted(ring.private))
         self.use(ring)
 
     def use(self, ring: KeyRing) -> None:
-        """Puts a ring in the place of the one before."""
-        self._ring = ring
+        """Takes a ring; one that was written before the present one is held beside it."""
+        self._snapshot.withdraw(ring.refused)
+        self._mounted = ring
+        if ring.serial >= self._ring.serial:
+            self._ring = ring
+        else:
+            self._complain("signing_keys_older", "the directory holds an older key ring than the one that is loaded")
         self._version += 1
-        self._snapshot.withdraw(key.kid for key in ring.in_phase(KeyPhase.COMPROMISED))
         self.on_change()
 
     async def run(self) -> None:

@@ -4,6 +4,12 @@ from typing import Final
 
 READY: Final = "Ready"
 CONFLICTING: Final = "Conflicting"
+ROTATION_PENDING: Final = "RotationPending"
+TOKENS_INVALIDATED: Final = "TokensInvalidated"
+SECRET_RESTORED: Final = "SecretRestored"
+
+# Conditions that are bad news when they hold.
+WARNINGS: Final = frozenset({CONFLICTING, TOKENS_INVALIDATED, SECRET_RESTORED})
 
 # Ready=True
 ACCEPTED: Final = "Accepted"
@@ -27,6 +33,7 @@ EXPIRED: Final = "Expired"
 SECRET_NOT_FOUND: Final = "SecretNotFound"
 SECRET_INVALID: Final = "SecretInvalid"
 SECRET_CONFLICT: Final = "SecretConflict"
+IMPORT_FAILED: Final = "ImportFailed"
 SERVICE_ACCOUNT_NOT_FOUND: Final = "ServiceAccountNotFound"
 SERVICE_ACCOUNT_TAKEN: Final = "ServiceAccountTaken"
 INVALID_EXPRESSION: Final = "InvalidExpression"
@@ -38,3 +45,14 @@ PENDING: Final = "Pending"
 # Conflicting
 CONTRADICTION: Final = "Contradiction"
 NO_CONTRADICTION: Final = "NoContradiction"
+# RotationPending
+NEXT_NOT_PUBLISHED: Final = "NextKeyNotPublished"
+NEXT_TOO_YOUNG: Final = "NextKeyTooYoung"
+NEXT_NOT_LOADED: Final = "NextKeyNotLoaded"
+TOO_MANY_KEYS: Final = "TooManyKeys"
+NOTHING_PENDING: Final = "NothingPending"
+# TokensInvalidated, SecretRestored
+SIGNING_KEYS_LOST: Final = "SigningKeysLost"
+KEYS_COMPROMISED: Final = "KeysCompromised"
+OLDER_SECRET: Final = "OlderSecret"
+OVER: Final = "Over"

@@ -13,6 +13,7 @@ import structlog
 
 from keyturn.clients.state import ClientState
 from keyturn.jose.keys import KeyRejected, PublicKey, load
+from keyturn.keys.schedule import MAX_JWKS_AGE
 from keyturn.keys.state import KeyPhase, RingKey, SigningKeyState
 from keyturn.records import Kind, Revocation, StoredRecord
 from keyturn.rules.state import RuleState
@@ -143,6 +144,22 @@ class Snapshot:
         found = self._verification.get(kid)
         return None if found is None else found[0].remove_at
 
+    def key_imported(self, kid: str) -> bool:
+        """Whether the key signed elsewhere before it came here."""
+        found = self._verification.get(kid)
+        return found is not None and found[0].imported
+
+    @property
+    def jwks_max_age(self) -> int:
+        """For how many seconds others may keep the JWKS."""
+        cache = None if self.signing is None else self.signing.cache
+        return MAX_JWKS_AGE if cache is None else min(MAX_JWKS_AGE, int(cache.now))
+
+    @property
+    def signing_serial(self) -> int:
+        """The serial of the Secret that the store's signing keys follow; 0 while there are none."""
+        return 0 if self.signing is None else self.signing.serial
+
     def published_keys(self, now: float) -> list[PublicKey]:
         """The keys of the JWKS, in the store's order."""
         return [key for kid in self._verification if (key := self.verification_key(kid, now)) is not None]
@@ -267,7 +284,7 @@ class Snapshot:
         self._signing_uid, self.signing = uid, state
         keys = () if state is None else state.keys
         # Once compromised, always: a store restored from a backup brings no such key back.
-        self._compromised |= {key.kid for key in keys if key.phase is KeyPhase.COMPROMISED}
+        self._compromised |= frozenset() if state is None else state.refused
         self._verification = {
             key.kid: (key, prepared)
             for key in keys

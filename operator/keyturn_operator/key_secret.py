@@ -2,13 +2,13 @@
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from keyturn.keys.ring import INDEX, KeyRing, RingDamaged
 from keyturn_operator.kube.client import Object
-from keyturn_operator.settings import GROUP
+from keyturn_operator.settings import API_VERSION, GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "keyturn"
 WRITTEN_FOR = f"{GROUP}/written-for"
+CREATED = f"{GROUP}/created"
+"""On a Secret that the operator created, not filled: only such a one may go with its SigningKey."""
 
 
 class Finding(Enum):
@@ -38,6 +40,9 @@ class KeySecret:
     ring: KeyRing | None = None
     resource_version: str = ""
     detail: str = ""  # names of members, never values
+    members: tuple[str, ...] = ()  # those that the ring has written
+    created: bool = False
+    owners: tuple[Object, ...] = field(default=(), hash=False)
 
 
 def written_for(name: str) -> str:
@@ -66,11 +71,14 @@ def inspect(secret: Object | None, *, owner: str) -> KeySecret:
         return KeySecret(Finding.NOT_OPAQUE, resource_version=version, detail=str(secret.get("type"))[:100])
     data: Mapping[str, Any] = secret.get("data") or {}
     members = sorted(name for name in data if is_our_member(name))
-    ours = (metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER and (metadata.get("annotations") or {}).get(
-        WRITTEN_FOR
-    ) == written_for(owner)
+    annotations = metadata.get("annotations") or {}
+    created = annotations.get(CREATED) == "true"
+    owners = tuple(metadata.get("ownerReferences") or ())
+    ours = (metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER and annotations.get(WRITTEN_FOR) == written_for(
+        owner
+    )
     if not members:
-        return KeySecret(Finding.FREE, resource_version=version)
+        return KeySecret(Finding.FREE, resource_version=version, created=created and ours, owners=owners)
     if not ours:
         return KeySecret(Finding.CONFLICT, resource_version=version, detail=", ".join(members[:10]))
     try:
@@ -79,21 +87,53 @@ def inspect(secret: Object | None, *, owner: str) -> KeySecret:
         return KeySecret(Finding.DAMAGED, resource_version=version, detail=error.description)
     except (binascii.Error, TypeError, ValueError):
         return KeySecret(Finding.DAMAGED, resource_version=version, detail="a member is not base64")
-    return KeySecret(Finding.OURS, ring, version)
+    own = tuple(name for name in sorted(ring.member_names()) if name in data)
+    return KeySecret(Finding.OURS, ring, version, members=own, created=created, owners=owners)
 
 
-def manifest(ring: KeyRing, *, namespace: str, name: str, owner: str, resource_version: str | None = None) -> Object:
-    """The Secret to create, or (with the resourceVersion that was read) to apply.
+def _encoded(ring: KeyRing) -> dict[str, str]:
+    return {member: base64.b64encode(value).decode("ascii") for member, value in ring.to_secret_data().items()}
 
-    It has no owner reference: signing keys outlive their object unless someone says otherwise, for without them every token is void.
+
+def wanted_owners(found: KeySecret, *, name: str, uid: str, delete: bool) -> list[Object]:
+    """The owner references that the Secret is to have: those of others as they are, and ours if it is to go with the SigningKey.
+
+    Without it the signing keys outlive their object: without them every token is void.
     """
+    others = [one for one in found.owners if one.get("kind") != "SigningKey" or one.get("name") != name]
+    if not delete or not (found.created or found.finding is Finding.ABSENT):
+        return others
+    # Not blocking: nothing waits for the Secret, and setting it needs no right on finalizers.
+    own = {"apiVersion": API_VERSION, "kind": "SigningKey", "name": name, "uid": uid, "blockOwnerDeletion": False}
+    return [*others, own]
+
+
+def manifest(ring: KeyRing, *, namespace: str, name: str, owner: str, owners: list[Object]) -> Object:
+    """The Secret to create."""
     metadata: dict[str, Any] = {
         "name": name,
         "namespace": namespace,
         "labels": {MANAGED_BY: MANAGER},
-        "annotations": {WRITTEN_FOR: written_for(owner)},
+        "annotations": {WRITTEN_FOR: written_for(owner), CREATED: "true"},
     }
-    if resource_version is not None:
-        metadata["resourceVersion"] = resource_version
-    data = {member: base64.b64encode(value).decode("ascii") for member, value in ring.to_secret_data().items()}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
+    if owners:
+        metadata["ownerReferences"] = owners
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": _encoded(ring)}
+
+
+def change(ring: KeyRing, found: KeySecret, *, owner: str, owners: list[Object]) -> Object:
+    """The merge patch that makes the Secret hold the ring, and no private half that is not in it.
+
+    A merge patch, not server-side apply: that would leave members that a create had written. The resourceVersion that was read guards it.
+    """
+    data: dict[str, str | None] = dict.fromkeys(found.members)
+    data |= _encoded(ring)
+    return {
+        "metadata": {
+            "resourceVersion": found.resource_version,
+            "labels": {MANAGED_BY: MANAGER},
+            "annotations": {WRITTEN_FOR: written_for(owner)},
+            "ownerReferences": owners or None,
+        },
+        "data": data,
+    }

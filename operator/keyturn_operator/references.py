@@ -21,26 +21,27 @@ RETRY_LAST = 4.0
 
 
 class SecretReferences:
-    """(namespace, Secret name) → the objects that refer to it. An object refers to one Secret at most."""
+    """(namespace, Secret name) → the objects that refer to it."""
 
     def __init__(self) -> None:
-        self._of: dict[Key, str] = {}
+        self._of: dict[Key, frozenset[str]] = {}
         self._by: dict[tuple[str, str], set[Key]] = {}
 
-    def set(self, key: Key, name: str | None) -> None:
-        """Says which Secret of its namespace the object refers to now."""
-        before = self._of.get(key)
-        if before == name:
-            return
-        if before is not None:
-            keys = self._by[(key.namespace, before)]
+    def set(self, key: Key, *names: str | None) -> None:
+        """Says which Secrets of its namespace the object refers to now; None stands for none."""
+        before = self._of.get(key, frozenset())
+        wanted = frozenset(name for name in names if name is not None)
+        for name in before - wanted:
+            keys = self._by[(key.namespace, name)]
             keys.discard(key)
             if not keys:
-                del self._by[(key.namespace, before)]
-            del self._of[key]
-        if name is not None:
-            self._of[key] = name
+                del self._by[(key.namespace, name)]
+        for name in wanted - before:
             self._by.setdefault((key.namespace, name), set()).add(key)
+        if wanted:
+            self._of[key] = wanted
+        else:
+            self._of.pop(key, None)
 
     def of(self, namespace: str, name: str) -> frozenset[Key]:
         """The objects that refer to this Secret."""

@@ -108,6 +108,14 @@ class OperatorSettings(BaseSettings):
         le=2_592_000,
         validation_alias="KEYTURN_MAX_TOKEN_LIFETIME",
     )
+    clock_skew_seconds: float = setting(
+        10.0,
+        "How far clocks may be off, as the API has it: for so much longer a signing key is kept than its last token lives.",
+        reference="CLOCK_SKEW_SECONDS",
+        ge=0,
+        le=300,
+        validation_alias="KEYTURN_CLOCK_SKEW_SECONDS",
+    )
     bcrypt_cost: int = setting(
         12,
         "The cost of a hash of a client secret, as the API has it.",

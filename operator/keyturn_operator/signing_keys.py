@@ -1,76 +1,43 @@
 """SigningKey → the Secret with the signing keys, the row with their public halves and states, and the status."""
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from keyturn import __version__, reasons
-from keyturn.keys.plan import ensure, with_generated
+from keyturn import reasons
+from keyturn.keys import recovery
+from keyturn.keys.plan import Fleet, RingPlan, Rotation, decide, new_key, unconfirmed, with_generated
+from keyturn.keys.recovery import Recalled, ShownKey, compromised_kids, recall
 from keyturn.keys.ring import KeyRing
+from keyturn.keys.schedule import Ceilings, ceilings, first_after, next_rotation
 from keyturn.keys.state import InvalidState, KeyPhase, SigningKeyState
 from keyturn.problems import Problem
 from keyturn.records import StoredRecord
 from keyturn.store.interface import Taken
-from keyturn.timestamps import InvalidTimestamp, format_rfc3339, parse_rfc3339
 from keyturn_operator import audit, conditions
+from keyturn_operator import signing_key_status as shown
 from keyturn_operator.conditions import Verdict
 from keyturn_operator.context import Context, created_at, is_paused
+from keyturn_operator.key_import import ImportRefused, read_import
 from keyturn_operator.key_maker import KeyMaker
-from keyturn_operator.key_secret import Finding, KeySecret, inspect, manifest
+from keyturn_operator.key_secret import Finding, KeySecret, change, inspect, manifest, wanted_owners
 from keyturn_operator.kube.client import Object, collection
-from keyturn_operator.kube.errors import Conflict, Forbidden, NamespaceTerminates, NotFound
+from keyturn_operator.kube.errors import Conflict, Forbidden, KubeError, KubeUnavailable, NamespaceTerminates, NotFound
 from keyturn_operator.logs import get_logger
 from keyturn_operator.queue import Done, Key
 from keyturn_operator.references import SecretReferences
+from keyturn_operator.replicas import Wait
 from keyturn_operator.rows import record_of
-from keyturn_operator.settings import PAUSED_ANNOTATION
+from keyturn_operator.signing_key_spec import ImportSource, SigningKeySpec, annotated_kids, parse_spec, rotation_request
 
 log = get_logger("signing_keys")
 
-ALGORITHM = "RS256"
-SIGNING_KEYS_LOST = "SigningKeysLost"
-SIZES = (2048, 3072, 4096)
-FIELDS = frozenset({"algorithm", "size", "secretName", "revokeTokensIssuedBefore"})
+__all__ = ["KeyMaker", "SigningKeyReconciler"]
 
-
-@dataclass(frozen=True, slots=True)
-class SigningKeySpec:
-    """A SigningKey's spec as read."""
-
-    algorithm: str
-    size: int
-    secret_name: str
-    revoke_before: float | None
-
-
-def parse_spec(spec: Mapping[str, Any], *, name: str) -> tuple[SigningKeySpec, list[Problem]]:
-    """The spec and what is wrong with it. What cannot be read has its default, for the key ring is never left without one."""
-    problems: list[Problem] = []
-
-    def report(reason: str, field: str, message: str) -> None:
-        problems.append(Problem(reason, f"spec.{field}", message))
-
-    given = {field: value for field, value in spec.items() if value is not None}
-    for field in sorted(set(given) - FIELDS):
-        report(reasons.UNSUPPORTED_FIELD, field, f"is not known to version {__version__} of the operator: take it out")
-    algorithm = given.get("algorithm", ALGORITHM)
-    if algorithm != ALGORITHM:
-        report(reasons.UNSUPPORTED_FIELD, "algorithm", f"this version signs with {ALGORITHM} only")
-    size = given.get("size", SIZES[0])
-    if isinstance(size, bool) or size not in SIZES:
-        report(reasons.INVALID_SPEC, "size", f"must be one of {', '.join(map(str, SIZES))}")
-        size = SIZES[0]
-    secret_name = given.get("secretName", name)
-    if not isinstance(secret_name, str) or not secret_name:
-        report(reasons.INVALID_SPEC, "secretName", "must be the name of a Secret")
-        secret_name = name
-    revoke_before = None
-    if "revokeTokensIssuedBefore" in given:
-        try:
-            revoke_before = parse_rfc3339(given["revokeTokensIssuedBefore"])
-        except InvalidTimestamp as error:
-            report(reasons.INVALID_SPEC, "revokeTokensIssuedBefore", str(error))
-    return SigningKeySpec(ALGORITHM, int(size), secret_name, revoke_before), problems
+# The clock may be set: what is due far ahead is looked at again before.
+_LONGEST_SLEEP = 3600.0
+_SOON = 0.05
 
 
 def last_state(row: StoredRecord | None) -> SigningKeyState | None:
@@ -83,16 +50,6 @@ def last_state(row: StoredRecord | None) -> SigningKeyState | None:
         return None
 
 
-def compromised_kids(last: SigningKeyState | None, status: Mapping[str, Any]) -> frozenset[str]:
-    """Every kid that the store or the status calls compromised: no restored Secret brings one back."""
-    kids = {key.kid for key in last.keys if key.phase is KeyPhase.COMPROMISED} if last is not None else set()
-    listed = status.get("keys")
-    for key in listed if isinstance(listed, list) else ():
-        if isinstance(key, Mapping) and key.get("state") == KeyPhase.COMPROMISED.value:
-            kids.add(str(key.get("kid")))
-    return frozenset(kids)
-
-
 def revoke_before(wanted: float | None, last: SigningKeyState | None, *, valid: bool) -> float | None:
     """What revokes: in an invalid edit never less than before."""
     if valid or last is None or last.revoke_before is None:
@@ -100,51 +57,61 @@ def revoke_before(wanted: float | None, last: SigningKeyState | None, *, valid: 
     return last.revoke_before if wanted is None else max(wanted, last.revoke_before)
 
 
-def status_keys(ring: KeyRing) -> list[dict[str, Any]]:
-    """The keys as the status shows them."""
-    shown = []
-    for key in ring.keys:
-        times = {
-            "createdAt": key.created_at,
-            "publishedAt": key.published_at,
-            "activatedAt": key.activated_at,
-            "retiredAt": key.retired_at,
-            "removeAt": key.remove_at,
-        }
-        stamps = {name: format_rfc3339(time) for name, time in times.items() if time is not None}
-        shown.append({"kid": key.kid, "state": key.phase.value, "algorithm": key.algorithm, "size": key.size, **stamps})
-    return shown
+class _Stale(Exception):
+    """The Secret was changed since it was read: read and decide again."""
 
 
-def refusal(found: KeySecret, name: str) -> Verdict | None:
-    """Why the Secret cannot be used; None when it can."""
-    match found.finding:
-        case Finding.CONFLICT:
-            text = (
-                f"Secret {name} holds members that this SigningKey did not write ({found.detail}) and is left as it is: "
-                "take them out, or name another secretName."
-            )
-        case Finding.NOT_OPAQUE:
-            text = (
-                f"Secret {name} has the type {found.detail}: only Opaque Secrets are filled. Name another secretName."
-            )
-        case Finding.DAMAGED:
-            text = (
-                f"Secret {name} holds no usable key ring ({found.detail}): "
-                "restore it from a backup, or delete it to have new keys made."
-            )
-            return Verdict("False", reasons.SECRET_INVALID, text)
-        case _:
-            return None
-    return Verdict("False", reasons.SECRET_CONFLICT, text)
+@dataclass
+class _Pass:
+    """One object as this pass found it; `found` and `row` move on with what the pass writes."""
 
+    key: Key
+    obj: Object
+    spec: SigningKeySpec
+    problems: list[Problem]
+    found: KeySecret
+    row: StoredRecord | None
+    last: SigningKeyState | None
+    known: tuple[ShownKey, ...]
+    withdrawn: frozenset[str]
+    paused: bool
+    limits: Ceilings
+    now: float
+    revision: int = 0
+    told: tuple[str, ...] = ()  # reasons of the incidents that this pass has written
 
-def being_made(secret: str, *, lost: bool) -> Verdict:
-    """Ready while the first keys are made, or those that follow lost ones."""
-    if lost:
-        text = f"Secret {secret} with the signing keys is gone: new ones are being made, tokens of the old ones will be refused."
-        return Verdict("False", SIGNING_KEYS_LOST, text)
-    return Verdict("Unknown", reasons.PENDING, "The signing keys are being made.")
+    @property
+    def uid(self) -> str:
+        return str(self.obj["metadata"]["uid"])
+
+    @property
+    def requested(self) -> str | None:
+        return rotation_request(self.obj)
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        return self.obj.get("status") or {}
+
+    @property
+    def path(self) -> str:
+        return collection("v1", "secrets", self.key.namespace)
+
+    @property
+    def revoke_before(self) -> float | None:
+        return revoke_before(self.spec.revoke_before, self.last, valid=not self.problems)
+
+    def decide(self, ring: KeyRing | None, fleet: Fleet | None = None) -> RingPlan:
+        return decide(
+            ring,
+            self.spec.policy,
+            self.limits,
+            now=self.now,
+            owner=self.uid,
+            requested=self.requested,
+            compromised=self.withdrawn,
+            fleet=fleet,
+            paused=self.paused,
+        )
 
 
 class SigningKeyReconciler:
@@ -157,132 +124,250 @@ class SigningKeyReconciler:
 
     async def reconcile(self, key: Key, obj: Object) -> Done:
         """From the object as it is to its Secret, row and status."""
-        context = self._context
-        settings = context.settings
-        uid = obj["metadata"]["uid"]
+        settings = self._context.settings
         if (key.namespace, key.name) != (settings.home, settings.signing_key):
             self._references.set(key, None)
-            await self._withdraw(key, uid, "it is not the installation's signing key")
+            await self._withdraw(key, obj["metadata"]["uid"], "it is not the installation's signing key")
             text = f"This installation signs with {settings.home}/{settings.signing_key} only."
-            await context.write_status(key, obj, [Verdict("False", reasons.NOT_USED, text)], {"keys": None})
+            gone = {"keys": None, "nextRotationAt": None}
+            await self._context.write_status(key, obj, [Verdict("False", reasons.NOT_USED, text)], gone)
             return Done()
-
-        spec, problems = parse_spec(obj.get("spec") or {}, name=key.name)
-        row = await context.rows.get(key, uid)
-        last = last_state(row)
-        status: Mapping[str, Any] = obj.get("status") or {}
-        self._references.set(key, spec.secret_name)
-        path = collection("v1", "secrets", key.namespace)
-        found = inspect(await context.kube.get(f"{path}/{spec.secret_name}"), owner=key.name)
-        if found.finding is Finding.LEAVING:
+        case = await self._gather(key, obj)
+        if case.found.finding is Finding.LEAVING:
             return Done(again=1.0)
-        refused = refusal(found, spec.secret_name)
+        refused = shown.refusal(case.found, case.spec.secret_name)
+        recalled = recall(case.found.ring, last=case.last, shown=case.known, requested=case.requested, now=case.now)
+        if refused is None and case.paused and (case.found.ring is None or recalled.older):
+            # Someone may be restoring the Secret.
+            refused = shown.held()
         if refused is not None:
             # What is in force stays: the replicas hold their keys until someone has put the Secret right.
-            await context.write_status(key, obj, [refused])
+            await self._restrict(case)
+            await self._context.write_status(key, obj, [refused])
             return Done()
-
-        plan = ensure(
-            found.ring,
-            algorithm=spec.algorithm,
-            size=spec.size,
-            now=context.now(),
-            compromised=compromised_kids(last, status),
-        )
-        if plan.settled:
-            self._maker.forget(key)
-            return await self._publish(key, obj, spec, plan.ring, row, problems)
-        lost = found.ring is None and last is not None and bool(last.keys)
-        if is_paused(obj):
-            # A withdrawal restricts, so it is published; new keys wait (someone may be restoring the Secret).
-            text = f"The annotation {PAUSED_ANNOTATION} holds the signing keys as they are."
-            held = Verdict("False", reasons.PAUSED, text)
-            if found.ring is not None:
-                return await self._publish(key, obj, spec, plan.ring, row, problems, held=held)
-            await context.write_status(key, obj, [held])
-            return Done()
-        generated = self._maker.collect(key, plan.missing, algorithm=plan.algorithm, size=plan.size)
-        if generated is None:
-            if found.ring is not None and plan.changed:
-                # What is withdrawn is withdrawn now, whether or not its successor is made already.
-                return await self._publish(key, obj, spec, plan.ring, row, problems)
-            if found.ring is None:
-                await context.write_status(key, obj, [being_made(spec.secret_name, lost=lost)])
-            return Done()
-        ring = with_generated(plan, generated, now=context.now())
-        if not await self._write(key, obj, found, ring, spec.secret_name):
+        try:
+            return await self._settle(case, recalled)
+        except _Stale:
             return Done(again=0.2)
-        self._maker.forget(key)
-        if lost:
-            await self._tell_of_loss(key, obj, spec.secret_name)
-        return await self._publish(key, obj, spec, ring, row, problems)
+        except (KubeError, KubeUnavailable):
+            # A withdrawal does not wait for the Kubernetes API: every replica acts on the store.
+            await self._restrict(case)
+            raise
 
     async def gone(self, key: Key, uids: set[str]) -> None:
-        """The object is no more. Its Secret is retained; the row goes, so the replicas stop signing."""
+        """The object is no more. Its Secret is retained, or follows its owner; the row goes, so the replicas stop signing."""
         for uid in sorted(uids):
             await self._context.withdraw(key, uid, "the object was deleted")
         self._references.set(key, None)
         self._maker.forget(key)
 
-    async def _publish(
-        self,
-        key: Key,
-        obj: Object,
-        spec: SigningKeySpec,
-        ring: KeyRing,
-        row: StoredRecord | None,
-        problems: list[Problem],
-        *,
-        held: Verdict | None = None,
-    ) -> Done:
-        context = self._context
-        state = ring.state(revoke_before=revoke_before(spec.revoke_before, last_state(row), valid=not problems))
-        outcome = await context.write_row(key, obj, record_of(key, obj, created_at(obj), state.to_body()), row)
-        assert not isinstance(outcome, Taken), "a SigningKey has no client id"
-        wait: Done | None = None
-        if problems:
-            verdict = conditions.of_problems(problems)
-        elif held is not None:
-            verdict = held
-        else:
-            active = next((one.kid for one in ring.in_phase(KeyPhase.ACTIVE)), None)
-            context.active_kid = active or conditions.ANY_KID
-            verdict, wait = await context.propagation(key, outcome.revision, active)
-        # The mount of a new key takes its time: the keys are shown before all replicas have it.
-        await context.write_status(
-            key, obj, [verdict], {"keys": status_keys(ring) or None, "secretName": spec.secret_name}
-        )
-        return wait or Done()
-
-    async def _write(self, key: Key, obj: Object, found: KeySecret, ring: KeyRing, name: str) -> bool:
-        """Creates or changes the Secret. False: someone was first, so read and decide again."""
-        kube = self._context.kube
+    async def _gather(self, key: Key, obj: Object) -> _Pass:
+        context, settings = self._context, self._context.settings
+        spec, problems = parse_spec(obj.get("spec") or {}, name=key.name)
+        row = await context.rows.get(key, obj["metadata"]["uid"])
+        last = last_state(row)
+        known = shown.shown_keys(obj.get("status") or {})
+        # Registered before the Secrets are read: a change in between is seen by the watch.
+        source = spec.import_from
+        self._references.set(key, spec.secret_name, None if source is None else source.secret_name)
         path = collection("v1", "secrets", key.namespace)
+        found = inspect(await context.kube.get(f"{path}/{spec.secret_name}"), owner=key.name)
+        now = context.now()
+        limits = ceilings(
+            last,
+            fresh=found.ring is None and not known,
+            publish_before=spec.policy.publish_before,
+            token_life=settings.max_token_lifetime + settings.clock_skew_seconds,
+            now=now,
+        )
+        withdrawn = compromised_kids(last, known) | annotated_kids(obj)
+        return _Pass(key, obj, spec, problems, found, row, last, known, withdrawn, is_paused(obj), limits, now)
+
+    async def _settle(self, case: _Pass, recalled: Recalled) -> Done:
+        """One pass: what needs no new key is written at once, then come those that have to be generated."""
+        ring = recalled.ring
+        if ring is None and (case.obj.get("spec") or {}).get("importFrom") is not None:
+            try:
+                ring = await self._import(case, case.spec.import_from)
+            except ImportRefused as error:
+                await self._context.write_status(case.key, case.obj, [error.verdict])
+                return Done()
+        plan = case.decide(ring)
+        ring = plan.ring
+        signs = bool(ring.in_phase(KeyPhase.ACTIVE) or ring.in_phase(KeyPhase.NEXT))
+        if case.found.ring is not None and (plan.changed or recalled.older or self._owners_differ(case)):
+            ring = await self._write(case, ring)
+            signs = True
+        if signs and case.found.ring is not None:
+            await self._publish(case, ring)
+            plan = case.decide(ring, await self._fleet(case))
+            ring = plan.ring
+            if plan.changed:
+                ring = await self._write(case, ring)
+                await self._publish(case, ring)
+                plan = replace(plan, ring=ring)
+        else:
+            await self._restrict(case)
+        if plan.missing and not case.paused:
+            generated = self._maker.collect(case.key, plan)
+            if generated is not None:
+                ring = await self._write(case, with_generated(plan, generated, now=self._context.now()))
+                self._maker.forget(case.key)
+                await self._publish(case, ring)
+                plan = replace(plan, missing=(), rotation=None)
+        else:
+            self._maker.forget(case.key)
+        return await self._tell(case, ring, plan, lost=recalled.lost)
+
+    async def _import(self, case: _Pass, source: ImportSource | None) -> KeyRing:
+        if source is None:
+            raise ImportRefused(case.problems[0].reason, f"{case.problems[0].field}: {case.problems[0].message}")
+        secret = await self._context.kube.get(f"{case.path}/{source.secret_name}")
+        key = await asyncio.to_thread(read_import, source, secret, algorithm=case.spec.policy.algorithm)
+        if key.kid in case.withdrawn:
+            text = f"The key {key.kid} that importFrom names was withdrawn as compromised: it never counts again."
+            raise ImportRefused(reasons.IMPORT_FAILED, text)
+        active = new_key(key, KeyPhase.ACTIVE, now=case.now, imported=True)
+        return KeyRing((active,), {key.kid: key}, handled_rotation=case.requested, owner=case.uid, imported=key.kid)
+
+    # The Secret
+
+    def _owners(self, case: _Pass) -> list[Object]:
+        return wanted_owners(case.found, name=case.key.name, uid=case.uid, delete=case.spec.delete_secret)
+
+    def _owners_differ(self, case: _Pass) -> bool:
+        return self._owners(case) != list(case.found.owners)
+
+    async def _write(self, case: _Pass, ring: KeyRing) -> KeyRing:
+        """Creates or changes the Secret, in one write. Raises _Stale when someone was first."""
+        kube, name, key = self._context.kube, case.spec.secret_name, case.key
+        ring = ring.written(self._context.now(), after=0 if case.last is None else case.last.serial)
+        owners = self._owners(case)
         try:
-            if found.finding is Finding.ABSENT:
-                await kube.create(path, manifest(ring, namespace=key.namespace, name=name, owner=key.name))
+            if case.found.finding is Finding.ABSENT:
+                body = manifest(ring, namespace=key.namespace, name=name, owner=key.name, owners=owners)
+                answer = await kube.create(case.path, body)
             else:
-                body = manifest(
-                    ring, namespace=key.namespace, name=name, owner=key.name, resource_version=found.resource_version
+                answer = await kube.merge(
+                    f"{case.path}/{name}", change(ring, case.found, owner=key.name, owners=owners)
                 )
-                await kube.apply(f"{path}/{name}", body)
         except (Conflict, NotFound):
-            return False
+            raise _Stale from None
         except Forbidden as error:
             if error.terminating:
                 # The namespace goes, and the keys with it: nothing is made anew.
                 raise NamespaceTerminates from error
             raise
+        before = case.found
+        case.found = inspect(answer, owner=key.name)
+        told = {one.reason: one.at for one in (before.ring.incidents if before.ring is not None else ())}
+        case.told += tuple(one.reason for one in ring.incidents if told.get(one.reason) != one.at)
         kids = {phase.value: [one.kid for one in ring.in_phase(phase)] for phase in KeyPhase if ring.in_phase(phase)}
         log.info("the Secret with the signing keys was written", object=str(key), secret=name, kids=kids)
-        change = {"secret": {"old": found.finding.value, "new": name}, "kids": {"old": None, "new": kids}}
-        audit.changed("grant_changed", obj=str(key), uid=obj["metadata"]["uid"], who=None, change=change)
-        return True
+        record = {"secret": {"old": before.finding.value, "new": name}, "kids": {"old": None, "new": kids}}
+        audit.changed("grant_changed", obj=str(key), uid=case.uid, who=None, change=record)
+        return ring
 
-    async def _tell_of_loss(self, key: Key, obj: Object, secret: str) -> None:
-        text = f"Secret {secret} with the signing keys was gone: new keys were made, and the tokens that the old ones signed are refused."
-        log.warning("the signing keys were lost and made anew", object=str(key), secret=secret)
-        await self._context.event(key, obj, Verdict("False", SIGNING_KEYS_LOST, text))
+    # The row
+
+    async def _publish(self, case: _Pass, ring: KeyRing) -> None:
+        state = ring.state(revoke_before=case.revoke_before)
+        await self._put(case, replace(state, cache=case.limits.cache, tokens=case.limits.tokens))
+
+    async def _restrict(self, case: _Pass) -> None:
+        """Without a Secret to follow, what is withdrawn or revoked is so all the same."""
+        if case.last is None:
+            return
+        state = recovery.restricted(case.last, case.withdrawn, revoke_before=case.revoke_before)
+        if state != case.last:
+            await self._put(case, state)
+
+    async def _put(self, case: _Pass, state: SigningKeyState) -> None:
+        record = record_of(case.key, case.obj, created_at(case.obj), state.to_body())
+        outcome = await self._context.write_row(case.key, case.obj, record, case.row)
+        assert not isinstance(outcome, Taken), "a SigningKey has no client id"
+        case.row = StoredRecord(record, outcome.revision)
+        case.last = state
+        case.revision = outcome.revision
+
+    async def _fleet(self, case: _Pass) -> Fleet:
+        replicas = await self._context.replicas.live()
+        return Fleet(
+            applied=all(one.applied_revision >= case.revision for one in replicas),
+            loaded=frozenset.intersection(*(frozenset(one.loaded_kids) for one in replicas)) if replicas else None,
+        )
+
+    # The status
+
+    async def _tell(self, case: _Pass, ring: KeyRing, plan: RingPlan, *, lost: bool) -> Done:
+        """Writes the status, and says when to look again. The mount of a new key takes its time: the keys are shown before all have it."""
+        context, key, obj = self._context, case.key, case.obj
+        active = next((one.kid for one in ring.in_phase(KeyPhase.ACTIVE)), None)
+        context.active_kid = active or conditions.ANY_KID
+        wait: Done | None = None
+        if case.problems:
+            ready = conditions.of_problems(case.problems)
+        elif plan.missing and not plan.rotates:
+            ready = shown.held() if case.paused else shown.being_made(case.spec.secret_name, lost=lost)
+        else:
+            ready, wait = await context.propagation(key, case.revision, active)
+        verdicts = [ready, *self._more_verdicts(case, ring, plan.rotation)]
+        policy, limits = case.spec.policy, case.limits
+        fields = shown.status_fields(ring, policy, limits, secret_name=case.spec.secret_name)
+        if case.found.ring is None:
+            fields = {}
+        await context.write_status(key, obj, verdicts, fields)
+        await self._tell_again(case, verdicts)
+        moments = [
+            next_rotation(ring, policy, limits),
+            None if plan.rotation is None else plan.rotation.until,
+            *(one.remove_at for one in ring.keys),
+            *(limits.tokens.end(one.at) for one in ring.incidents),
+        ]
+        due = first_after(moments, case.now)
+        sleep = _LONGEST_SLEEP if due is None else min(_LONGEST_SLEEP, due - case.now + _SOON)
+        if wait is not None and wait.again is not None:
+            sleep = min(sleep, wait.again)
+        return Done(again=min(sleep, self._until_replicas(case, ring, plan.rotation, ready)))
+
+    def _until_replicas(self, case: _Pass, ring: KeyRing, rotation: Rotation | None, ready: Verdict) -> float:
+        """Seconds until the ring is to be looked at again because of what replicas have yet to do; also waits for them by name."""
+        following = next((one.kid for one in ring.in_phase(KeyPhase.NEXT)), None)
+        if unconfirmed(ring) and not case.paused:
+            if ready.status == "True":
+                return _SOON
+            # Before Ready: to act on the ring is less than to have loaded its key.
+            self._context.replicas.wait_for(case.key, Wait(case.revision))
+            return 1.0
+        if rotation is not None and rotation.blocked == reasons.NEXT_NOT_LOADED and following is not None:
+            self._context.replicas.wait_for(case.key, Wait(case.revision, following))
+            return 1.0
+        return _LONGEST_SLEEP
+
+    def _more_verdicts(self, case: _Pass, ring: KeyRing, rotation: Rotation | None) -> list[Verdict]:
+        """The conditions beside Ready: those that hold, and those that did and do no more."""
+        listed = case.status.get("conditions")
+        there = {one.get("type") for one in listed if isinstance(one, Mapping)} if isinstance(listed, list) else set()
+        found = [
+            shown.pending(rotation, ring),
+            shown.invalidated(ring, case.limits, now=case.now),
+            shown.restored(ring, case.limits, now=case.now),
+        ]
+        if case.spec.import_from is not None and ring.keys:
+            found.append(shown.of_import(ring))
+        return [one for one in found if one.status == "True" or one.type in there or one.type == shown.IMPORTED]
+
+    async def _tell_again(self, case: _Pass, verdicts: list[Verdict]) -> None:
+        """An Event for what has happened once more while its condition still stood from the time before."""
+        listed = case.status.get("conditions")
+        before = {
+            (one.get("type"), one.get("reason"))
+            for one in (listed if isinstance(listed, list) else ())
+            if isinstance(one, Mapping) and one.get("status") == "True"
+        }
+        for verdict in verdicts:
+            if verdict.reason in case.told and (verdict.type, verdict.reason) in before:
+                await self._context.event(case.key, case.obj, verdict)
 
     async def _withdraw(self, key: Key, uid: str, cause: str) -> None:
         known = self._context.rows.known(key)

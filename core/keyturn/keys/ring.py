@@ -7,7 +7,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +15,20 @@ import orjson
 
 from keyturn.jose import signing
 from keyturn.jose.strict_json import InvalidJson, parse_object
-from keyturn.keys.state import InvalidState, KeyPhase, RingKey, SigningKeyState, read_keys
+from keyturn.keys.state import (
+    InvalidState,
+    KeyPhase,
+    RingKey,
+    SigningKeyState,
+    optional_time,
+    read_keys,
+    read_kids,
+    read_serial,
+)
 
 INDEX: Final = "keyring.json"
-MAX_KEYS: Final = 64
+MAX_KEYS: Final = 128
+MAX_WITHDRAWN: Final = 512
 
 _FORMAT: Final = 1
 _SECRET_MEMBER: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
@@ -40,15 +50,30 @@ class RingDamaged(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that people must hear of, as it happened last (seconds since the epoch). `reason`: a constant of `keyturn.reasons`."""
+
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class KeyRing:
     """All signing keys with their states, and the private halves by kid.
 
-    `handled_rotation`: the value of the rotate annotation that was acted upon last.
+    `handled_rotation`: the value of the rotate annotation that was acted upon last, on the object with the uid `owner`. `imported`: the kid
+    of the key that was adopted at first. `withdrawn`: kids that never count again, whether or not a key of theirs was ever seen. `serial`
+    grows with each write, also over a lost Secret, so that one restored from a backup can be told.
     """
 
     keys: tuple[RingKey, ...] = ()
     private: Mapping[str, signing.PrivateKey] = field(default_factory=dict, repr=False)
     handled_rotation: str | None = None
+    owner: str | None = None
+    imported: str | None = None
+    withdrawn: tuple[str, ...] = ()
+    incidents: tuple[Incident, ...] = ()
+    serial: int = 0
 
     def in_phase(self, phase: KeyPhase) -> tuple[RingKey, ...]:
         """The keys in this phase, in the ring's order."""
@@ -58,9 +83,33 @@ class KeyRing:
         """The private half of the Active key."""
         return next((self.private[key.kid] for key in self.in_phase(KeyPhase.ACTIVE) if key.kid in self.private), None)
 
+    @property
+    def refused(self) -> frozenset[str]:
+        """All kids whose tokens never count again."""
+        return frozenset(self.withdrawn) | {key.kid for key in self.in_phase(KeyPhase.COMPROMISED)}
+
+    def incident(self, reason: str) -> Incident | None:
+        """The last one of this reason."""
+        return next((one for one in self.incidents if one.reason == reason), None)
+
+    def with_incident(self, reason: str, at: float) -> "KeyRing":
+        """With the last one of its reason replaced."""
+        others = tuple(one for one in self.incidents if one.reason != reason)
+        return replace(self, incidents=(*others, Incident(reason, at)))
+
+    def holds_the_same(self, other: "KeyRing") -> bool:
+        """Whether both say the same, whichever was written later."""
+        return replace(self, private={}, serial=0) == replace(other, private={}, serial=0) and set(self.private) == set(
+            other.private
+        )
+
+    def written(self, now: float, *, after: int = 0) -> "KeyRing":
+        """As it is to be written: with a serial later than its own and than `after`, and in step with the clock where that is right."""
+        return replace(self, serial=max(self.serial + 1, after + 1, int(now * 1000)))
+
     def state(self, *, revoke_before: float | None = None) -> SigningKeyState:
         """What of it goes into the store."""
-        return SigningKeyState(self.keys, revoke_before)
+        return SigningKeyState(self.keys, revoke_before, self.withdrawn, self.serial)
 
     def to_secret_data(self) -> dict[str, bytes]:
         """The Secret's members: `keyring.json` and one `.pem` for each private half. Equal rings make equal members."""
@@ -72,8 +121,22 @@ class KeyRing:
                 entry["file"] = _file_name(key.kid)
                 data[entry["file"]] = private.to_pem()
             listed.append(entry)
-        index = {"version": _FORMAT, "handledRotation": self.handled_rotation, "keys": listed}
+        index = {
+            "version": _FORMAT,
+            "serial": self.serial,
+            "owner": self.owner,
+            "handledRotation": self.handled_rotation,
+            "imported": self.imported,
+            "keys": listed,
+            "withdrawn": list(self.withdrawn),
+            "incidents": [{"reason": one.reason, "at": one.at} for one in self.incidents],
+        }
         return {INDEX: orjson.dumps(index, option=orjson.OPT_INDENT_2), **data}
+
+    def member_names(self) -> frozenset[str]:
+        """Every Secret member that this ring, or one before it, may have written."""
+        kids = [*(key.kid for key in self.keys), *self.private, *self.withdrawn]
+        return frozenset({INDEX, *map(_file_name, kids)})
 
     @classmethod
     def from_secret_data(cls, data: Mapping[str, bytes]) -> "KeyRing":
@@ -118,11 +181,12 @@ def _read(member: Callable[[str], bytes | None]) -> KeyRing:
         if index.get("version") != _FORMAT:
             raise InvalidState("version is not one that this program knows")
         keys = read_keys(index)
+        withdrawn = read_kids(index, "withdrawn")
+        incidents = _read_incidents(index)
+        serial = read_serial(index)
+        handled, owner, imported = (_optional_text(index, name) for name in ("handledRotation", "owner", "imported"))
     except (InvalidJson, InvalidState) as error:
         raise RingDamaged(f"{INDEX}: {error}") from None
-    handled = index.get("handledRotation")
-    if handled is not None and not isinstance(handled, str):
-        raise RingDamaged(f"{INDEX}: handledRotation is not a text")
     if len(keys) > MAX_KEYS:
         raise RingDamaged(f"{INDEX}: more than {MAX_KEYS} keys")
     for phase in _SIGNING_PHASES:
@@ -136,7 +200,27 @@ def _read(member: Callable[[str], bytes | None]) -> KeyRing:
                 private[key.kid] = _read_private(key, entry["file"], member)
         elif key.phase in _SIGNING_PHASES:
             raise RingDamaged(f"{INDEX}: the {key.phase} key has no file")
-    return KeyRing(keys, private, handled)
+    return KeyRing(keys, private, handled, owner, imported, withdrawn, incidents, serial)
+
+
+def _optional_text(index: Mapping[str, Any], member: str) -> str | None:
+    value = index.get(member)
+    if value is not None and not isinstance(value, str):
+        raise InvalidState(f"{member} is not a text")
+    return value
+
+
+def _read_incidents(index: Mapping[str, Any]) -> tuple[Incident, ...]:
+    listed = index.get("incidents") or []
+    if not isinstance(listed, list):
+        raise InvalidState("incidents is not a list")
+    read = []
+    for one in listed[:MAX_KEYS]:
+        at = optional_time(one, "at") if isinstance(one, dict) else None
+        if at is None or not isinstance(one.get("reason"), str):
+            raise InvalidState("an incident has no reason or no time")
+        read.append(Incident(one["reason"], at))
+    return tuple(read)
 
 
 def _read_private(key: RingKey, name: Any, member: Callable[[str], bytes | None]) -> signing.PrivateKey:

@@ -24,18 +24,24 @@ class InvalidState(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RingKey:
-    """One signing key. Times are seconds since the epoch; `size` is in bits; `jwk` is the public half in normal form."""
+    """One signing key. Times are seconds since the epoch; `size` is in bits; `jwk` is the public half in normal form.
+
+    `published_at`: since when it stands in every replica's JWKS; None until they are known to have it. `remove_at`: when the last token
+    that it signed has expired, and so it leaves the JWKS; None until every replica is known to sign with it no more. `imported`: it was
+    not made here, so tokens that it signed may be older than any object.
+    """
 
     kid: str
     algorithm: str
     size: int
     phase: KeyPhase
     created_at: float
-    published_at: float
+    published_at: float | None
     activated_at: float | None
     retired_at: float | None
     remove_at: float | None
     jwk: Mapping[str, Any] = field(repr=False, hash=False)
+    imported: bool = False
 
     def to_body(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -50,6 +56,7 @@ class RingKey:
             "retiredAt": self.retired_at,
             "removeAt": self.remove_at,
             "jwk": dict(self.jwk),
+            **({"imported": True} if self.imported else {}),
         }
 
     @classmethod
@@ -75,29 +82,92 @@ class RingKey:
             size=public.size,
             phase=phase,
             created_at=_time(body, "createdAt"),
-            published_at=_time(body, "publishedAt"),
+            published_at=optional_time(body, "publishedAt"),
             activated_at=optional_time(body, "activatedAt"),
             retired_at=optional_time(body, "retiredAt"),
             remove_at=optional_time(body, "removeAt"),
             jwk=public.jwk,
+            imported=body.get("imported") is True,
         )
 
 
 @dataclass(frozen=True, slots=True)
+class Ceiling:
+    """How long something may last (seconds), where it was allowed to last longer before: until `until` it was `earlier`."""
+
+    now: float
+    until: float = 0.0
+    earlier: float = 0.0
+
+    def end(self, moment: float) -> float:
+        """When the last of what began up to `moment` is over."""
+        return max(moment + self.now, min(moment, self.until) + self.earlier)
+
+    def changed(self, value: float, at: float) -> "Ceiling":
+        """With another value from now on. Of several earlier ones the longest that still matters counts."""
+        if value == self.now:
+            return self
+        past = self.earlier if self.until + self.earlier > at else 0.0
+        if value >= self.now:
+            return Ceiling(value, self.until, past)
+        return Ceiling(value, at, max(self.now, past))
+
+    def to_body(self) -> dict[str, float]:
+        """Plain JSON."""
+        return {"now": self.now, "until": self.until, "earlier": self.earlier}
+
+    @classmethod
+    def from_body(cls, body: object) -> "Ceiling":
+        """Reads `to_body`'s form. Raises InvalidState."""
+        if not isinstance(body, Mapping):
+            raise InvalidState("a ceiling is not an object")
+        return cls(_time(body, "now"), _time(body, "until"), _time(body, "earlier"))
+
+
+@dataclass(frozen=True, slots=True)
 class SigningKeyState:
-    """What is in force for the installation's signing: its keys, and before which `iat` all its tokens are refused."""
+    """What is in force for the installation's signing: its keys, and before which `iat` all its tokens are refused.
+
+    `withdrawn`: kids that never count, beside the keys whose phase says so. `serial` is that of the Secret that it was read from.
+    `cache`: for how many seconds others may keep the JWKS; `tokens`: for how many a token may count. Both are absent in rows of a
+    program that did not write them.
+    """
 
     keys: tuple[RingKey, ...]
     revoke_before: float | None = None
+    withdrawn: tuple[str, ...] = ()
+    serial: int = 0
+    cache: Ceiling | None = None
+    tokens: Ceiling | None = None
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """All kids whose tokens never count again."""
+        return frozenset(self.withdrawn) | {key.kid for key in self.keys if key.phase is KeyPhase.COMPROMISED}
 
     def to_body(self) -> dict[str, Any]:
         """The SigningKey record's body."""
-        return {"keys": [key.to_body() for key in self.keys], "revokeBefore": self.revoke_before}
+        return {
+            "keys": [key.to_body() for key in self.keys],
+            "revokeBefore": self.revoke_before,
+            "withdrawn": list(self.withdrawn),
+            "serial": self.serial,
+            "cache": None if self.cache is None else self.cache.to_body(),
+            "tokens": None if self.tokens is None else self.tokens.to_body(),
+        }
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> "SigningKeyState":
         """Reads `to_body`'s form. Raises InvalidState."""
-        return cls(read_keys(body), optional_time(body, "revokeBefore"))
+        cache, tokens = body.get("cache"), body.get("tokens")
+        return cls(
+            keys=read_keys(body),
+            revoke_before=optional_time(body, "revokeBefore"),
+            withdrawn=read_kids(body, "withdrawn"),
+            serial=read_serial(body),
+            cache=None if cache is None else Ceiling.from_body(cache),
+            tokens=None if tokens is None else Ceiling.from_body(tokens),
+        )
 
 
 def read_keys(body: Mapping[str, Any]) -> tuple[RingKey, ...]:
@@ -109,6 +179,26 @@ def read_keys(body: Mapping[str, Any]) -> tuple[RingKey, ...]:
     if len({key.kid for key in read}) != len(read):
         raise InvalidState("keys: a kid stands twice")
     return read
+
+
+def read_kids(body: Mapping[str, Any], member: str) -> tuple[str, ...]:
+    """A list of kids that may be absent. Raises InvalidState."""
+    listed = body.get(member)
+    if listed is None:
+        return ()
+    if not isinstance(listed, list) or not all(
+        isinstance(kid, str) and 0 < len(kid) <= keys.MAX_KID_LENGTH for kid in listed
+    ):
+        raise InvalidState(f"{member} is not a list of kids")
+    return tuple(dict.fromkeys(listed))
+
+
+def read_serial(body: Mapping[str, Any]) -> int:
+    """The member `serial`; 0 where it is absent. Raises InvalidState."""
+    value = body.get("serial", 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise InvalidState("serial is not a number")
+    return value
 
 
 def optional_time(body: Mapping[str, Any], member: str) -> float | None:

@@ -50,6 +50,8 @@ class World(Protocol):
 
     def key_removed_at(self, kid: str) -> float | None: ...
 
+    def key_imported(self, kid: str) -> bool: ...
+
     def client_state(self, client_id: str) -> ClientState | None: ...
 
     def is_revoked(self, token_hash: str) -> bool: ...
@@ -132,7 +134,8 @@ def effective(
     check_client(client, now)
     issued_at = token.issued_at
     if (
-        issued_at < client.created_at
+        # A client made anew revives no token of its namesake; those of an imported key are older than every object here.
+        (issued_at < client.created_at and not world.key_imported(token.kid))
         or _before(issued_at, client.revoke_before)
         or _before(issued_at, world.revoke_before)
         or world.is_revoked(token.token_hash)

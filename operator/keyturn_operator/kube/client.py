@@ -46,6 +46,9 @@ class Kube(Protocol):
     async def apply(self, path: str, body: Object) -> Object:
         """Server-side apply with our field manager; with a `metadata.resourceVersion` in the body, Conflict when it has changed."""
 
+    async def merge(self, path: str, body: Object) -> Object:
+        """Merge-patches an object (RFC 7386: null takes a member out); with a `metadata.resourceVersion`, Conflict when it has changed."""
+
     async def replace(self, path: str, body: Object) -> Object:
         """PUTs an object under the resourceVersion in its body."""
 
@@ -113,6 +116,10 @@ class KubeClient:
     async def apply(self, path: str, body: Object) -> Object:
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self._json("PATCH", path, query=query, body=body, content="application/apply-patch+yaml")
+
+    async def merge(self, path: str, body: Object) -> Object:
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._json("PATCH", path, query=query, body=body, content="application/merge-patch+json")
 
     async def replace(self, path: str, body: Object) -> Object:
         return await self._json("PUT", path, query={"fieldManager": FIELD_MANAGER}, body=body)

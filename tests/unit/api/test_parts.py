@@ -205,9 +205,9 @@ def test_problems_say_what_they_are() -> None:
     assert content(answer) == {"type": "about:blank", "title": "Forbidden", "status": 403, "detail": "no", "id": "r1"}
 
 
-def test_the_jwks_holds_public_members_only_and_may_be_kept_five_minutes() -> None:
+def test_the_jwks_holds_public_members_only_and_may_be_kept_a_minute() -> None:
     answer = Jwks(World().snapshot, metrics(), clock=lambda: NOW)(scope("GET", "/.well-known/jwks.json"))
-    assert fields(answer)["cache-control"] == "public, max-age=300"
+    assert fields(answer)["cache-control"] == "public, max-age=60"
     keys = content(answer)["keys"]
     assert [key["kid"] for key in keys] == [key.kid for key in RING.keys]
     assert all(set(key) == {"kty", "kid", "alg", "use", "n", "e"} for key in keys)

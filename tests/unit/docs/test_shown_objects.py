@@ -7,7 +7,7 @@ import pytest
 from keyturn.clients.parse import parse_client
 from keyturn.problems import Problem
 from keyturn.rules.parse import parse_rule
-from keyturn_operator.signing_keys import parse_spec
+from keyturn_operator.signing_key_spec import parse_spec
 from tests.crd_schemas import schema_of
 from tests.documents import shown_objects
 from tests.unit.docs.schema_check import faults

@@ -94,9 +94,11 @@ def test_compromised_is_sticky() -> None:
     assert not again.changed
 
 
-def test_a_kid_that_the_ring_does_not_know_changes_nothing() -> None:
-    assert withdraw(RING, {"unknown"}) == RING
-    assert plan_for(RING, compromised={"unknown"}).settled
+def test_a_kid_without_a_key_is_noted_should_one_come_back() -> None:
+    noted = withdraw(RING, {"unknown"})
+    assert (noted.keys, noted.private, noted.withdrawn) == (RING.keys, RING.private, ("unknown",))
+    assert noted.refused == {"unknown"}
+    assert withdraw(noted, {"unknown"}) == noted
 
 
 @pytest.mark.parametrize(

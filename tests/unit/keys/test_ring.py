@@ -176,12 +176,12 @@ def test_a_secret_without_an_index_is_damaged() -> None:
 def test_too_many_keys_are_refused() -> None:
     data = sample_ring().to_secret_data()
     index = json.loads(data[INDEX])
-    for number in range(70):
+    for number in range(130):
         kid = f"k{number}"
         entry = {**index["keys"][0], "kid": kid, "phase": "Compromised"}
         entry["jwk"] = {**entry["jwk"], "kid": kid}
         index["keys"].append(entry)
-    with pytest.raises(RingDamaged, match="more than 64"):
+    with pytest.raises(RingDamaged, match="more than 128"):
         KeyRing.from_secret_data({**data, INDEX: json.dumps(index).encode()})
 
 

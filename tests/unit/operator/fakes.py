@@ -135,6 +135,17 @@ class FakeKube:
         )
         return self._versioned(before)
 
+    async def merge(self, path: str, body: Object) -> Object:
+        self._called("merge", path)
+        before = self.objects.get(path)
+        if before is None:
+            raise NotFound("PATCH", 404)
+        wanted = body["metadata"].get("resourceVersion")
+        if wanted is not None and wanted != before["metadata"]["resourceVersion"]:
+            raise Conflict("PATCH", 409)
+        merge(before, body)
+        return self._versioned(before)
+
     async def replace(self, path: str, body: Object) -> Object:
         self._called("replace", path)
         before = self.objects.get(path)

@@ -108,6 +108,15 @@ def test_what_happened_since_it_was_issued_counts(world: World, reason: str) -> 
     assert caught.value.reason == reason
 
 
+def test_a_token_of_an_imported_key_may_be_older_than_its_client() -> None:
+    world = _world(created_at=NOW - 59)
+    world.imported = {SIGNING.kid}
+    assert worth(world).permissions
+    world.imported = {"another"}
+    with pytest.raises(TokenRefused):
+        worth(world)
+
+
 def test_permissions_and_audiences_that_were_taken_away_are_gone_from_it() -> None:
     world = _world(permissions=("orders:read", "new:one"), audiences=("stock",))
     assert worth(world) == Effective(("orders:read",), ("stock",), NOW + 600)

@@ -45,6 +45,7 @@ class World:
     revoked: set[str] = field(default_factory=set)
     revoke_before: float | None = None
     removed_at: float | None = None
+    imported: set[str] = field(default_factory=set)
 
     def client(self, client_id: str) -> Client | None:
         return self.clients.get(client_id)
@@ -61,6 +62,9 @@ class World:
 
     def key_removed_at(self, kid: str) -> float | None:
         return self.removed_at
+
+    def key_imported(self, kid: str) -> bool:
+        return kid in self.imported
 
     def is_revoked(self, token_hash: str) -> bool:
         return token_hash in self.revoked
