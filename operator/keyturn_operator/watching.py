@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import kopf
 
@@ -75,6 +75,8 @@ async def watch(
         settings=kopf_settings(),
         namespaces=list(namespaces),
         standalone=True,
+        # kopf would ask the system for the user's name, and a container's user has none. Nothing reads it without peering.
+        identity=cast(Any, "keyturn"),
         stop_flag=stop,
     )
     spawned()
