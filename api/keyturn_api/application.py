@@ -40,6 +40,7 @@ class Application:
         token: AsyncHandler,
         introspection: AsyncHandler,
         revocation: AsyncHandler,
+        explaining: AsyncHandler,
         other: FastAPI,
         metrics: Metrics,
     ) -> None:
@@ -55,6 +56,7 @@ class Application:
             prefix + b"/oauth/token": token,
             prefix + b"/oauth/introspect": introspection,
             prefix + b"/oauth/revoke": revocation,
+            prefix + b"/explain": explaining,
         }
         self._oauth_paths = {prefix + path.encode() for path in _OAUTH_PATHS}
         self._other = other

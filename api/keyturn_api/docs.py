@@ -108,6 +108,31 @@ def paths(header_prefix: str) -> dict[str, Any]:
                 "responses": _authorization(header_prefix),
             }
         },
+        "/explain": {
+            "post": {
+                "tags": ["Gateway"],
+                "summary": "Why is a request decided as it is, or why was one denied?",
+                "description": "For people whom Kubernetes allows to `explain` clientcredentials in the installation's namespace: Bearer is a "
+                "Kubernetes token for the audience `<issuer>/admin`. Either a request with its caller, or the `requestId` of a denial.",
+                "security": [{"kubernetesToken": []}],
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ExplainRequest"}}},
+                },
+                "responses": {
+                    "200": _json(
+                        "The decision, what led to it, and who has what is missing; or the denials with this id."
+                    ),
+                    "400": _problem("The question cannot be read."),
+                    "401": _problem("A Kubernetes token for this service is needed."),
+                    "403": _problem("RBAC does not allow it."),
+                    "404": _problem("No such client or denial; or the installation has no administration by tokens."),
+                    "405": _problem("Use POST."),
+                    "413": _problem("The body is too long."),
+                    "503": _problem("Kubernetes or the store does not answer."),
+                },
+            }
+        },
     }
 
 
@@ -115,6 +140,7 @@ COMPONENTS: Final[dict[str, Any]] = {
     "securitySchemes": {
         "accessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
         "clientSecret": {"type": "http", "scheme": "basic"},
+        "kubernetesToken": {"type": "http", "scheme": "bearer", "bearerFormat": "Kubernetes token"},
     },
     "schemas": {
         "TokenRequest": {
@@ -147,6 +173,35 @@ COMPONENTS: Final[dict[str, Any]] = {
             "type": "object",
             "required": ["error", "error_description"],
             "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
+        },
+        "ExplainRequest": {
+            "type": "object",
+            "properties": {
+                "method": {"type": "string", "description": "The request's method."},
+                "url": {"type": "string", "description": "Its URL, or its path where the host is not known."},
+                "client": {
+                    "type": "string",
+                    "description": "The caller: a client id, or the name of a ClientCredential.",
+                },
+                "namespace": {
+                    "type": "string",
+                    "description": "That of the ClientCredential; by default the installation's.",
+                },
+                "token": {"type": "string", "description": "Or the caller by an access token."},
+                "anonymous": {"type": "boolean", "description": "Or nobody."},
+                **{
+                    name: {
+                        "type": "array",
+                        "items": {"type": "string"},
+                        "description": f"Or a caller with these {name}.",
+                    }
+                    for name in ("permissions", "groups", "audiences")
+                },
+                "userProperties": {"type": "object", "description": "The properties of such a caller."},
+                "backoffice": {"type": "boolean", "description": "The gateway says `isbackoffice: 1`."},
+                "clientType": {"type": "string", "description": "What the gateway says in `Client-Type`."},
+                "requestId": {"type": "string", "description": "Alone: the id of a denial."},
+            },
         },
         "Problem": {
             "type": "object",

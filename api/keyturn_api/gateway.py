@@ -3,14 +3,15 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from keyturn.expressions import Subject
 from keyturn.rules.decision import Match, Outcome, would_deny
 from keyturn.snapshot import Snapshot
 from keyturn_api.answers import Caller, GatewayAnswers
-from keyturn_api.audits import AuditedDenials
+from keyturn_api.audit_mode import AuditedDenials
 from keyturn_api.callers import Callers, CannotIdentify, Identified, NotIdentified
+from keyturn_api.denials import Denials
 from keyturn_api.errors import INSUFFICIENT_SCOPE, Header
 from keyturn_api.http import Response, Scope, request_id
 from keyturn_api.logs import get_logger
@@ -21,6 +22,7 @@ from keyturn_api.verified import VerifiedToken
 
 _log = get_logger("gateway")
 _LOGGED_PATH: Final = 256
+_KEPT_TEXT: Final = 512
 
 # Reasons of this module, besides those of the route decision, of callers and of tokens.
 UNREADABLE: Final = "UnreadableQuestion"
@@ -53,6 +55,7 @@ class Gateway:
         *,
         profile: Profile,
         answers: GatewayAnswers | None = None,
+        denials: Denials | None = None,
         is_stale: Callable[[float], bool] = lambda _: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -61,6 +64,7 @@ class Gateway:
         self._metrics = metrics
         self._profile = profile
         self._answers = answers or GatewayAnswers()
+        self._denials = denials
         self._audited = AuditedDenials(metrics)
         self._is_stale = is_stale
         self._clock = clock
@@ -224,6 +228,10 @@ class Gateway:
     ) -> Response:
         self._metrics.count("auth", _OUTCOMES[status])
         identifier = request_id(scope)
+        if self._denials is not None:
+            self._denials.note(
+                identifier, _kept(question, status, reason, cause, rule=rule, route=route, client_id=_client_id(caller))
+            )
         _log.info(
             "denied",
             status=status,
@@ -244,6 +252,39 @@ class Gateway:
 def logged_path(question: Question) -> str:
     """Without the query, which may hold what is nobody's business; bounded."""
     return question.target.partition(b"?")[0][:_LOGGED_PATH].decode("ascii", "backslashreplace")
+
+
+def _kept(
+    question: Question | None,
+    status: int,
+    reason: str,
+    cause: str,
+    *,
+    rule: str | None,
+    route: str | None,
+    client_id: str | None,
+) -> dict[str, Any]:
+    """What is told to those who ask for a denial by its id."""
+    body: dict[str, Any] = {
+        "status": status,
+        "reason": reason,
+        "cause": cause[:_KEPT_TEXT],
+        "rule": rule,
+        "route": route,
+        "clientId": client_id,
+    }
+    if question is not None:
+        target = question.target.partition(b"?")[0]
+        body |= {
+            "method": question.method[:16],
+            "path": logged_path(question),
+            "host": None if question.host is None else question.host[:_LOGGED_PATH],
+            "backoffice": question.is_backoffice,
+            "clientType": question.client_type[:64],
+            # For asking again; a path that is not whole would be another one.
+            "target": target.decode("latin-1") if len(target) <= _LOGGED_PATH else None,
+        }
+    return body
 
 
 def _client_id(caller: Identified | None) -> str | None:

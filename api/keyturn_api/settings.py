@@ -111,6 +111,14 @@ class ApiSettings(UserSettings):
         "Where no route matches: `deny` answers 403, `reference` 200 with `<prefix>allowed: 0`, "
         "which a gateway that reads only the status lets through.",
     )
+    denials_kept: int = setting(
+        1000, "Denials that each worker remembers, for those who ask for one by its id.", ge=0, le=100_000
+    )
+    denials_stored: bool = setting(
+        True,
+        "Write denials into the store too, at most ten a second and worker, for an hour: then every replica finds those of the others. "
+        "No token is among it.",
+    )
     client_as_user: bool | None = setting(
         None,
         "Whether a client's id stands in `<prefix>userid` too, besides `<prefix>clientid`. "

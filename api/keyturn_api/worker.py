@@ -18,14 +18,12 @@ from keyturn.snapshot import Snapshot
 from keyturn.store.batching import BatchedReplayGuard
 from keyturn.store.factory import open_store
 from keyturn.store.interface import SchemaTooNew, Store, StoreError
-from keyturn_api import profiles
 from keyturn_api.activity import ActivityRecorder
 from keyturn_api.administration import Administration
-from keyturn_api.answers import GatewayAnswers
 from keyturn_api.application import Application, build_framework
-from keyturn_api.callers import Callers
 from keyturn_api.client_authentication import ClientAuthenticator
 from keyturn_api.client_secrets import SecretVerifier
+from keyturn_api.decisions import Decisions, make_decisions
 from keyturn_api.follower import Follower, Heartbeat
 from keyturn_api.gateway import Gateway
 from keyturn_api.guessing import GuessLimiter
@@ -40,7 +38,6 @@ from keyturn_api.revocation import RevocationEndpoint
 from keyturn_api.settings import ApiSettings
 from keyturn_api.shared_readiness import SharedReadiness
 from keyturn_api.signing_keys import SigningKeys
-from keyturn_api.sources import Sources, make_sources
 from keyturn_api.token_endpoint import TokenEndpoint
 from keyturn_api.token_questions import Askers
 from keyturn_api.tokeninfo import TokenInfo
@@ -75,7 +72,7 @@ class Service:
     kubernetes: Kubernetes | None
     administration: Administration
     grpc: "GrpcServer | None"
-    sources: Sources
+    decisions: Decisions
 
 
 def replica_id() -> str:
@@ -108,26 +105,12 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
     authenticator = ClientAuthenticator(settings, snapshot, guard, verifier, limiter, metrics)
     authenticator.on_store_replaced = follower.wake
     token = TokenEndpoint(settings, snapshot, signing_keys, authenticator, activity, metrics)
-    sources = make_sources(settings, snapshot, metrics)
     kubernetes = connect(settings)
     administration = Administration(
         kubernetes,
         issuer=settings.issuer,
         enabled=settings.administration,
         server_tokens=settings.administration_server_tokens,
-    )
-    gateway = Gateway(
-        snapshot,
-        Callers(tokens, sources.others),
-        metrics,
-        profile=profiles.choose(settings),
-        answers=GatewayAnswers(
-            header_prefix=settings.header_prefix,
-            strict=settings.strict_mode,
-            unknown_route=settings.unknown_route,
-            client_as_user=not settings.has_users if settings.client_as_user is None else settings.client_as_user,
-        ),
-        is_stale=readiness.is_stale,
     )
     namespace = "" if kubernetes is None else kubernetes.namespace
     introspection = Introspection(
@@ -146,14 +129,18 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         max_body_bytes=settings.max_body_bytes,
         clock_skew=settings.clock_skew_seconds,
     )
+    decisions = make_decisions(
+        settings, snapshot, tokens, store, metrics, administration, is_stale=readiness.is_stale, namespace=namespace
+    )
     application = Application(
         settings,
-        gateway=gateway,
+        gateway=decisions.gateway,
         tokeninfo=TokenInfo(snapshot, tokens, metrics),
         jwks=Jwks(snapshot, metrics),
         token=token,
         introspection=introspection,
         revocation=revocation,
+        explaining=decisions.explaining,
         other=build_framework(settings, snapshot, readiness),
         metrics=metrics,
     )
@@ -171,8 +158,8 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         application,
         kubernetes,
         administration,
-        grpc_server(settings, gateway),
-        sources,
+        grpc_server(settings, decisions.gateway),
+        decisions,
     )
 
 
@@ -276,10 +263,11 @@ async def _serve(
         await serving
     service.metrics.flush()
     await service.activity.flush()
+    await service.decisions.denials.flush()
     await service.heartbeat.end()
     await service.guard.close()
     service.verifier.close()
-    await service.sources.close()
+    await service.decisions.sources.close()
     if service.kubernetes is not None:
         await service.kubernetes.close()
     with contextlib.suppress(StoreError):
@@ -312,11 +300,12 @@ async def _running(service: Service) -> AsyncIterator["asyncio.Future[None]"]:
         ("follower", service.follower.run()),
         ("heartbeat", service.heartbeat.run()),
         ("activity", service.activity.run()),
+        ("denials", service.decisions.denials.run()),
         ("readiness", _tell_readiness(service)),
         ("metrics", service.metrics.run()),
     ]
-    if service.sources.trusted_issuers is not None:
-        work.append(("trusted_issuers", service.sources.trusted_issuers.run()))
+    if service.decisions.sources.trusted_issuers is not None:
+        work.append(("trusted_issuers", service.decisions.sources.trusted_issuers.run()))
     tasks = [asyncio.create_task(guarded(name, each)) for name, each in work]
     try:
         yield failed

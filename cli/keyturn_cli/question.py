@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from keyturn.expressions import Subject
+from keyturn.rules.asked import NoRequest, parse_request
 from keyturn.rules.explain import Explanation, explain
-from keyturn.rules.hosts import normal_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyturn.rules.table import RouteTable
 
-_URL: Final = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?#\\]*)(.*)", re.DOTALL)
-_METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
-
-
-class NoRequest(ValueError):
-    """Not a method, a URL or a path; the text says which."""
+__all__ = ["NoRequest", "Question", "parse_request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +49,3 @@ class Question:
             subject=self.subject,
             audiences=self.audiences,
         )
-
-
-def parse_request(method: str, url: str) -> tuple[str, bytes, str | None]:
-    """Method, raw target and host of a request; a URL without scheme is a path, and its host is not known. Raises NoRequest."""
-    if not _METHOD.fullmatch(method):
-        raise NoRequest("A request begins with a method, such as GET")
-    try:
-        if url.startswith("/"):
-            return method, url.encode(), None
-        found = _URL.fullmatch(url)
-        if found is None:
-            raise NoRequest("A request names a URL such as https://shop.example/orders/7, or a path such as /orders/7")
-        authority, target = found.groups()
-        if normal_host(authority) is None:
-            raise NoRequest("The URL's host can't be read")
-        return method, (target if target.startswith("/") else f"/{target}").encode(), authority
-    except UnicodeEncodeError:
-        raise NoRequest("The URL is not UTF-8") from None

@@ -29,10 +29,11 @@ _SWEEP_FROM: Final = 1000
 class Client:
     """A client with its keys prepared at their first use: ten thousand clients cost no key parsing at the start."""
 
-    __slots__ = ("_keys", "state", "uid")
+    __slots__ = ("_keys", "ref", "state", "uid")
 
-    def __init__(self, uid: str, state: ClientState) -> None:
+    def __init__(self, uid: str, state: ClientState, ref: str = "") -> None:
         self.uid = uid
+        self.ref = ref  # namespace/name of its object
         self.state = state
         self._keys: dict[str, PublicKey | None] = {}
 
@@ -192,7 +193,7 @@ class Snapshot:
             removed.append((record.kind, record.uid))
             state = None if stored.deleted else _read(stored)
             if isinstance(state, ClientState):
-                clients.append(Client(record.uid, state))
+                clients.append(Client(record.uid, state, f"{record.namespace}/{record.name}"))
             elif isinstance(state, SigningKeyState):
                 signing_keys.append((record.uid, record.name, state))
             elif record.kind is Kind.ACCESS_RULE and (stored.deleted or isinstance(state, RuleState)):

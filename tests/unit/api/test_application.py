@@ -41,6 +41,7 @@ def application(**values: Any) -> Application:
         token=_fails_later,
         introspection=_fails_later,
         revocation=_fails_later,
+        explaining=_fails_later,
         other=framework,
         metrics=metrics(),
     )
@@ -58,6 +59,7 @@ def client(**values: Any) -> httpx2.AsyncClient:
         pytest.param("POST", "/oauth/token", "application/json", id="a token request"),
         pytest.param("POST", "/oauth/introspect", "application/json", id="an introspection"),
         pytest.param("POST", "/oauth/revoke", "application/json", id="a revocation"),
+        pytest.param("POST", "/explain", "application/problem+json", id="a question for a reason"),
         pytest.param("GET", "/.well-known/jwks.json", "application/problem+json", id="the keys"),
     ],
 )

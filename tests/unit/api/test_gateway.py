@@ -8,7 +8,7 @@ from keyturn.records import Kind
 from keyturn.rules.decision import Decision, Outcome
 from keyturn.rules.state import AUDIT, Condition, RouteState, RuleState
 from keyturn_api.answers import GatewayAnswers
-from keyturn_api.audits import LINES_PER_SECOND, MAX_LABELS, OTHER, AuditedDenials
+from keyturn_api.audit_mode import LINES_PER_SECOND, MAX_LABELS, OTHER, AuditedDenials
 from keyturn_api.callers import Callers
 from keyturn_api.gateway import Gateway
 from keyturn_api.http import Response, Scope

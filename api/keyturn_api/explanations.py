@@ -1,0 +1,174 @@
+"""Explanations from the state that this replica decides by: who the caller is, what decides, what is missing and who has it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from keyturn.expressions import Subject
+from keyturn.rules.conflicts import find_conflicts
+from keyturn.rules.explain import explain
+from keyturn.snapshot import Client, Snapshot
+from keyturn.tokens.assertion import check_client
+from keyturn.tokens.claims import held_audiences
+from keyturn.tokens.refusal import TokenRefused
+from keyturn_api.answers import Caller
+from keyturn_api.callers import Callers, CannotIdentify, NotIdentified
+from keyturn_api.errors import INVALID_REQUEST, ApiError
+from keyturn_api.profiles import Question
+from keyturn_api.verified import VerifiedToken
+
+MAX_GRANTS: Final = 20
+MAX_HOLDERS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The request that is to be explained, as a gateway would tell of it."""
+
+    method: str
+    target: bytes
+    host: str | None
+    is_backoffice: bool = False
+    client_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """On whose behalf; `subject` None where nobody would be logged in. `told` is what the answer says of the caller."""
+
+    subject: Subject | None
+    audiences: tuple[str, ...] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Explainer:
+    """Reads the snapshot only; decides by the code that answers gateways."""
+
+    def __init__(self, snapshot: Snapshot, callers: Callers, *, issuer: str) -> None:
+        self._snapshot = snapshot
+        self._callers = callers
+        self._issuer = issuer
+
+    def anonymous(self) -> Asker:
+        return Asker(None, told={"kind": "anonymous"})
+
+    def described(
+        self,
+        *,
+        permissions: Iterable[str],
+        groups: Iterable[str],
+        audiences: Iterable[str],
+        user_properties: Mapping[str, Any],
+    ) -> Asker:
+        subject = Subject(frozenset(permissions), frozenset(groups), user_properties=user_properties)
+        return Asker(subject, tuple(audiences), {"kind": "described", "permissions": sorted(subject.permissions)})
+
+    def client(self, named: str, namespace: str, now: float) -> Asker:
+        """A client with a fresh token for all that it may have; by its id, or its object's name, or `namespace/name`.
+
+        Raises `ApiError` 404.
+        """
+        client = self._snapshot.client(named) or self._by_ref(named if "/" in named else f"{namespace}/{named}")
+        if client is None:
+            raise ApiError(404, INVALID_REQUEST, "no client has this id, and no ClientCredential this name")
+        state = client.state
+        told = {"kind": "client", **_client_body(client), "permissions": list(state.permissions)}
+        try:
+            check_client(state, now)
+        except TokenRefused as refused:
+            return Asker(None, told={**told, "problem": _problem(refused.reason, refused.description)})
+        audiences = tuple(held_audiences(state, self._issuer))
+        return Asker(Subject(frozenset(state.permissions)), audiences, {**told, "audiences": list(audiences)})
+
+    async def token(self, token: bytes, now: float) -> Asker:
+        """Whoever holds this access token, also one of another source."""
+        told: dict[str, Any] = {"kind": "token"}
+        authorization = b"Bearer " + token.strip()
+        question = Question("GET", b"/", None, authorization, False, False, "")
+        try:
+            found = self._callers.identify({"headers": [(b"authorization", authorization)]}, question, now)
+            caller = found if isinstance(found, VerifiedToken | Caller) else await found
+        except NotIdentified as error:
+            return Asker(None, told={**told, "problem": _problem(error.reason, error.description, error.cause)})
+        except CannotIdentify as error:
+            return Asker(
+                None, told={**told, "problem": _problem(error.reason, "who it is cannot be found out now", error.cause)}
+            )
+        assert caller.subject is not None
+        told["permissions"] = sorted(caller.subject.permissions)
+        told["audiences"] = list(caller.audiences)
+        if isinstance(caller, VerifiedToken):
+            client = self._snapshot.client(caller.token.client_id)
+            told |= {} if client is None else _client_body(client)
+        else:
+            told |= {"userId": caller.user_id.decode(), "groups": sorted(caller.subject.groups)}
+        return Asker(caller.subject, tuple(caller.audiences), told)
+
+    def explain(self, asked: Asked, asker: Asker) -> dict[str, Any]:
+        """The explanation's JSON with the caller, contradictions among the deciding rules, and who has what is missing."""
+        table = self._snapshot.table
+        assert table is not None
+        subject = asker.subject
+        if subject is not None:
+            subject = Subject(
+                subject.permissions, subject.groups, asked.client_type, asked.is_backoffice, subject.user_properties
+            )
+        body = explain(
+            table,
+            method=asked.method,
+            target=asked.target,
+            host=asked.host,
+            is_backoffice=asked.is_backoffice,
+            subject=subject,
+            audiences=asker.audiences,
+        ).to_body()
+        refs = {route["rule"] for reading in body["readings"] for route in reading["routes"]}
+        deciding = {ref: table.rules[ref][0] for ref in sorted(refs) if ref in table.rules}
+        return {
+            **body,
+            "caller": dict(asker.told),
+            "conflicts": [
+                {
+                    "rule": ref,
+                    "others": list(one.others),
+                    "host": one.host or None,
+                    "path": one.path,
+                    "method": one.method,
+                }
+                for ref, conflicts in find_conflicts(deciding).items()
+                for one in conflicts
+            ],
+            "grants": self._grants(_missing(body)),
+        }
+
+    def _by_ref(self, ref: str) -> Client | None:
+        return next((client for client in self._snapshot.clients.values() if client.ref == ref), None)
+
+    def _grants(self, permissions: list[str]) -> list[dict[str, Any]]:
+        """For each missing permission the ClientCredentials that list it."""
+        grants = []
+        for permission in permissions[:MAX_GRANTS]:
+            holders = sorted(
+                client.ref for client in self._snapshot.clients.values() if permission in client.state.permissions
+            )
+            grants.append({"permission": permission, "clients": holders[:MAX_HOLDERS], "count": len(holders)})
+        return grants
+
+
+def _missing(body: Mapping[str, Any]) -> list[str]:
+    found: dict[str, None] = {}
+    for reading in body["readings"]:
+        for route in reading["routes"]:
+            for check in route["checks"]:
+                for names in check.get("missing", {}).values():
+                    found |= dict.fromkeys(names)
+    return list(found)
+
+
+def _client_body(client: Client) -> dict[str, Any]:
+    state = client.state
+    return {"clientId": state.client_id, "object": client.ref, "suspended": state.suspended}
+
+
+def _problem(reason: str, description: str, cause: str = "") -> dict[str, str]:
+    return {"reason": reason, "description": description, **({"cause": cause} if cause else {})}
