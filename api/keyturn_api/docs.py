@@ -112,7 +112,7 @@ def paths(header_prefix: str) -> dict[str, Any]:
             "post": {
                 "tags": ["Gateway"],
                 "summary": "Why is a request decided as it is, or why was one denied?",
-                "description": "For people whom Kubernetes allows to `explain` clientcredentials in the installation's namespace: Bearer is a "
+                "description": "For whom Kubernetes allows to `explain` clientcredentials in the installation's namespace: Bearer is a "
                 "Kubernetes token for the audience `<issuer>/admin`. Either a request with its caller, or the `requestId` of a denial.",
                 "security": [{"kubernetesToken": []}],
                 "requestBody": {
