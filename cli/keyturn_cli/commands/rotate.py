@@ -1,0 +1,136 @@
+"""`keyturn rotate`: the next key takes over, planned or because the present one is in the wrong hands."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from keyturn.durations import InvalidDuration, parse_duration
+
+from ..errors import CommandError, Exit
+from ..help import examples
+from ..kube import ContextOption, KubeconfigOption, NamespaceOption, open_kube
+from ..output import printable, say
+from ..signing_key import (
+    Progress,
+    annotations_to_withdraw,
+    kids_to_withdraw,
+    request_rotation,
+    rotation_progress,
+    withdrawal_progress,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EPILOG: Final = examples(
+    "keyturn rotate signing-key keyturn --wait",
+    "keyturn rotate signing-key keyturn --compromised --only-active -n shop",
+    "keyturn rotate signing-key keyturn --compromised --wait --timeout 10m",
+)
+CODES: Final = (
+    "\n\nExit codes: 0 done (without --wait: asked for); 1 the API server refused; 2 the command line or the kubeconfig can't be used; "
+    "3 the API server can't be reached, or it is not done in time."
+)
+POLL_SECONDS: Final = 0.5
+ATTEMPTS: Final = 5
+
+rotate = typer.Typer(
+    name="rotate",
+    no_args_is_help=True,
+    epilog=EPILOG,
+    help="Let the next key take over. Nothing else than the object's annotations is changed; the operator does the rest.",
+)
+
+
+def check_timeout(value: str) -> str:
+    try:
+        parse_duration(value)
+    except InvalidDuration as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
+
+
+@rotate.command("signing-key", epilog=EPILOG + CODES)
+def signing_key(
+    name: Annotated[str, typer.Argument(help="The SigningKey.", show_default=False)],
+    compromised: Annotated[
+        bool,
+        typer.Option(
+            "--compromised",
+            help="Withdraw the keys for ever, at once: their tokens are refused everywhere. New ones are made; until every "
+            "API replica has them, /oauth/token answers 503.",
+        ),
+    ] = False,
+    only_active: Annotated[
+        bool,
+        typer.Option(
+            "--only-active",
+            help="With --compromised: withdraw the active key only; the next one signs at once, without a gap.",
+        ),
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when every API replica signs with the new key.")] = False,
+    timeout: Annotated[str, typer.Option(callback=check_timeout, help="How long to wait.")] = "5m",
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
+) -> None:
+    """Rotate the installation's signing key; with --wait, stdout holds the id of the key that signs then.
+
+    A planned rotation fails no request: the next key is published and loaded already. It waits until that has been so for publishBefore.
+    """
+    if only_active and not compromised:
+        raise typer.BadParameter("goes with --compromised only", param_hint="'--only-active'")
+    with open_kube(kubeconfig=kubeconfig, context=context, namespace=namespace) as kube:
+        path = kube.path("signingkeys", name)
+        withdrawn: frozenset[str] = frozenset()
+        for attempt in range(ATTEMPTS):
+            before = kube.get(path)
+            if compromised:
+                withdrawn = kids_to_withdraw(before, only_active=only_active)
+                annotations = annotations_to_withdraw(before, withdrawn)
+            else:
+                annotations = request_rotation(datetime.now(tz=UTC).isoformat())
+            change = {
+                "metadata": {"resourceVersion": before["metadata"]["resourceVersion"], "annotations": annotations}
+            }
+            try:
+                kube.patch(path, change)
+                break
+            except CommandError as error:
+                if getattr(error, "status", None) != 409 or attempt == ATTEMPTS - 1:
+                    raise
+        for kid in sorted(withdrawn):
+            say(f"Withdrawn for ever: {printable(kid)}")
+        if not wait:
+            say(f"Asked for. `kubectl get signingkey {name} -n {kube.namespace}` shows how far it is.")
+            return
+
+        def progress() -> Progress:
+            now = kube.get(path)
+            return withdrawal_progress(now, withdrawn) if compromised else rotation_progress(now, before)
+
+        typer.echo(await_progress(progress, seconds=parse_duration(timeout)))
+
+
+def await_progress(progress: Callable[[], Progress], *, seconds: float) -> str:
+    """The kid that signs when it is done; says on the way what is waited for."""
+    end = time.monotonic() + seconds
+    said = ""
+    while True:
+        reached = progress()
+        if reached.done is not None:
+            return reached.done
+        if reached.waits_for and reached.waits_for != said:
+            said = reached.waits_for
+            say(printable(said))
+        if time.monotonic() >= end:
+            raise CommandError(
+                f"It is not done within {seconds:.0f} s.",
+                "The operator goes on with it; look at the SigningKey's conditions.",
+                Exit.UNREACHABLE,
+            )
+        time.sleep(POLL_SECONDS)

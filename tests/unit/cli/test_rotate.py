@@ -1,0 +1,185 @@
+"""`keyturn rotate signing-key`: which annotations it sets, and when it says that it is done."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import pytest
+from typer.testing import CliRunner
+
+from keyturn_cli.commands import rotate
+from keyturn_cli.kube import Kube
+from keyturn_cli.main import app
+
+from .command import keyturn
+
+ROTATE, COMPROMISED = "keyturn.dev/rotate", "keyturn.dev/compromised"
+Obj = dict[str, Any]
+
+
+def signing_key(*, active: str = "k1", following: str = "k2", ready: str = "True", **more: Any) -> Obj:
+    keys = [{"kid": active, "state": "Active"}, {"kid": following, "state": "Next"}, *more.pop("keys", [])]
+    conditions = [{"type": "Ready", "status": ready, "reason": "Accepted", "message": "In force."}]
+    return {
+        "metadata": {"name": "keyturn", "resourceVersion": "7", "annotations": more.pop("annotations", {})},
+        "status": {"keys": keys, "conditions": [*conditions, *more.pop("conditions", [])]},
+    }
+
+
+@dataclass
+class Cluster:
+    """Answers a GET with the next object of its list (the last one stays) and takes notes of patches."""
+
+    objects: list[Obj] = field(default_factory=lambda: [signing_key()])
+    patch_status: list[int] = field(default_factory=list)
+    patches: list[Obj] = field(default_factory=list)
+    opened: dict[str, Any] = field(default_factory=dict)
+
+    def open(self, **options: Any) -> Kube:
+        self.opened = options
+        client = httpx2.Client(transport=httpx2.MockTransport(self.handle), base_url="https://api.example")
+        return Kube(client, namespace=options.get("namespace") or "shop")
+
+    def handle(self, request: httpx2.Request) -> httpx2.Response:
+        assert request.url.path.endswith("/signingkeys/keyturn")
+        if request.method == "PATCH":
+            self.patches.append(json.loads(request.content))
+            return httpx2.Response(self.patch_status.pop(0) if self.patch_status else 200, json={})
+        return httpx2.Response(200, json=self.objects.pop(0) if len(self.objects) > 1 else self.objects[0])
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        found: dict[str, str] = self.patches[-1]["metadata"]["annotations"]
+        return found
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    made = Cluster()
+    monkeypatch.setattr(rotate, "open_kube", made.open)
+    monkeypatch.setattr(rotate, "POLL_SECONDS", 0.001)
+    return made
+
+
+def test_a_planned_rotation_sets_a_new_value_each_time(cluster: Cluster) -> None:
+    values = []
+    for _ in range(2):
+        result = keyturn("rotate", "signing-key", "keyturn", "-n", "shop", "--context", "prod")
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert set(cluster.annotations) == {ROTATE}
+        values.append(cluster.annotations[ROTATE])
+    assert values[0] != values[1]
+    assert cluster.opened == {"kubeconfig": None, "context": "prod", "namespace": "shop"}
+
+
+def test_compromised_names_all_keys_that_lay_in_the_secret(cluster: Cluster) -> None:
+    cluster.objects = [signing_key(keys=[{"kid": "k0", "state": "Retired"}])]
+    result = keyturn("rotate", "signing-key", "keyturn", "--compromised")
+    assert result.exit_code == 0
+    assert cluster.annotations == {COMPROMISED: "k1,k2"}
+    assert "k1" in result.stderr
+
+
+def test_only_active_names_that_one(cluster: Cluster) -> None:
+    assert keyturn("rotate", "signing-key", "keyturn", "--compromised", "--only-active").exit_code == 0
+    assert cluster.annotations == {COMPROMISED: "k1"}
+
+
+@pytest.mark.parametrize(
+    ("present", "kid", "written"),
+    [
+        pytest.param("k0, k9", "k1", "k0,k9,k1", id="those named before stay"),
+        pytest.param("", "a,b", '["a,b"]', id="a kid with a comma"),
+        pytest.param('["x y"]', "k1", '["x y", "k1"]', id="one with a space before"),
+        pytest.param("[broken", "k1", "k1", id="what cannot be read is left out"),
+    ],
+)
+def test_the_annotation_holds_any_kid(cluster: Cluster, present: str, kid: str, written: str) -> None:
+    cluster.objects = [signing_key(active=kid, annotations={COMPROMISED: present})]
+    keyturn("rotate", "signing-key", "keyturn", "--compromised", "--only-active")
+    assert cluster.annotations == {COMPROMISED: written}
+
+
+def test_a_change_in_between_is_read_and_decided_again(cluster: Cluster) -> None:
+    cluster.objects = [signing_key(), signing_key(active="k2", following="k3")]
+    cluster.patch_status = [409, 200]
+    assert keyturn("rotate", "signing-key", "keyturn", "--compromised").exit_code == 0
+    assert [one["metadata"]["annotations"][COMPROMISED] for one in cluster.patches] == ["k1,k2", "k2,k3"]
+    assert [one["metadata"]["resourceVersion"] for one in cluster.patches] == ["7", "7"]
+
+
+def test_changes_without_end_are_given_up(cluster: Cluster) -> None:
+    cluster.patch_status = [409] * 10
+    assert keyturn("rotate", "signing-key", "keyturn").exit_code == 1
+    assert len(cluster.patches) == rotate.ATTEMPTS
+
+
+def waiting(message: str) -> Obj:
+    condition = {"type": "RotationPending", "status": "True", "reason": "NextKeyTooYoung", "message": message}
+    return signing_key(conditions=[condition])
+
+
+def test_wait_says_what_it_waits_for_and_prints_the_new_kid(cluster: Cluster) -> None:
+    after = signing_key(active="k2", following="k3")
+    behind = signing_key(active="k2", following="k3", ready="Unknown")
+    cluster.objects = [signing_key(), waiting("too young"), waiting("too young"), behind, after]
+    result = keyturn("rotate", "signing-key", "keyturn", "--wait")
+    assert (result.exit_code, result.stdout) == (0, "k2\n")
+    assert result.stderr.count("too young") == 1
+
+
+def test_wait_for_a_withdrawal_ends_when_another_key_signs_everywhere(cluster: Cluster) -> None:
+    gone = [{"kid": "k1", "state": "Compromised"}, {"kid": "k2", "state": "Compromised"}]
+    none_yet = signing_key()
+    none_yet["status"]["keys"] = gone
+    after = signing_key(active="k3", following="k4", keys=gone)
+    cluster.objects = [signing_key(), signing_key(), none_yet, after]
+    result = keyturn("rotate", "signing-key", "keyturn", "--compromised", "--wait")
+    assert (result.exit_code, result.stdout) == (0, "k3\n")
+
+
+def test_wait_has_an_end(cluster: Cluster) -> None:
+    result = keyturn("rotate", "signing-key", "keyturn", "--wait", "--timeout", "0s")
+    assert result.exit_code == 3
+    assert "goes on" in result.stderr
+
+
+def not_used() -> Obj:
+    obj = signing_key()
+    obj["status"] = {
+        "conditions": [{"type": "Ready", "status": "False", "reason": "NotUsed", "message": "Another signs."}]
+    }
+    return obj
+
+
+@pytest.mark.parametrize(
+    ("arguments", "obj", "code"),
+    [
+        pytest.param(["--only-active"], signing_key(), 2, id="only-active without compromised"),
+        pytest.param(["--timeout", "soon"], signing_key(), 2, id="a timeout that is none"),
+        pytest.param(["--compromised"], not_used(), 1, id="a SigningKey without keys"),
+        pytest.param(["--wait"], not_used(), 1, id="a SigningKey that does not count"),
+    ],
+)
+def test_what_cannot_be_done_is_said(cluster: Cluster, arguments: list[str], obj: Obj, code: int) -> None:
+    cluster.objects = [obj]
+    assert keyturn("rotate", "signing-key", "keyturn", *arguments).exit_code == code
+
+
+def lines_of_help() -> list[str]:
+    text = CliRunner().invoke(app, ["rotate", "signing-key", "--help"], env={"COLUMNS": "400", "TERM": "dumb"}).stdout
+    return [line.strip().removeprefix("$ ") for line in text.splitlines() if line.strip().startswith("$ ")]
+
+
+def test_every_example_in_the_help_is_one(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: Callable[..., str] = lambda *_, **__: "k2"  # noqa: E731
+    monkeypatch.setattr(rotate, "await_progress", done)
+    examples = lines_of_help()
+    assert examples
+    for example in examples:
+        assert keyturn(*shlex.split(example)[1:]).exit_code == 0, example
