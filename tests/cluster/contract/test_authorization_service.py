@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -172,6 +175,80 @@ def test_an_error_in_an_expression_stands_in_the_status_with_its_position(contra
 def test_keyturns_own_tokens_need_no_hop_and_name_their_client(contract: Contract) -> None:
     answer = contract.auth("/contract/orders", token=contract.token())
     assert (answer.status_code, answer.headers["mia-clientid"]) == (200, contract.client.client_id)
+
+
+class Userinfo(BaseHTTPRequestHandler):
+    """A service of users: it knows one cookie and one token."""
+
+    asked: ClassVar[list[dict[str, str]]] = []
+    user: ClassVar[dict[str, Any]] = {
+        "userId": "u-7",
+        "rights": ["users:read"],
+        "groups": ["staff"],
+        "plan": "gold",
+    }
+
+    def do_GET(self) -> None:
+        self.asked.append({name.lower(): value for name, value in self.headers.items()})
+        known = self.headers.get("Cookie") == "sid=known" or self.headers.get("Authorization") == "Bearer foreign"
+        body = json.dumps(self.user if known else {}).encode()
+        self.send_response(200 if known else 401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+@pytest.fixture(scope="module")
+def userinfo() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Userinfo)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/userinfo"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@row("who is asking")
+def test_a_call_to_userinfo_url_with_the_headers_to_proxy_tells_who_is_asking(
+    contract: Contract, userinfo: str
+) -> None:
+    rules = [
+        route("/contract/users", expression='permissions["users:read"] && userProperties.plan == "gold"'),
+        route("/contract/staff", expression="groups.staff"),
+    ]
+    contract.world.rule("contract-users", *rules)
+    keys = {"permissions_key": "rights", "user_id_key": "userId", "user_properties": "plan"}
+    url = contract.at(userinfo_url=userinfo, authorization_headers_to_proxy="authorization,cookie", **keys)
+    by_cookie = contract.auth("/contract/users", url=url, Cookie="sid=known")
+    assert (by_cookie.status_code, by_cookie.headers["mia-userid"]) == (200, "u-7")
+    assert by_cookie.headers["mia-groups"] == "staff"
+    assert contract.auth("/contract/staff", url=url, token="foreign").status_code == 200
+    assert contract.auth("/contract/users", url=url, Cookie="sid=other").status_code == 401
+    # The reference asks nobody where no such header is there; for Keyturn's own tokens nobody is asked either.
+    asked = len(Userinfo.asked)
+    assert contract.auth("/contract/users", url=url).status_code == 401
+    assert contract.auth("/contract/orders", url=url, token=contract.token()).status_code == 200
+    assert len(Userinfo.asked) == asked
+
+
+@row("trusted headers mode")
+def test_trusted_headers_count_by_a_setting_from_trusted_peers_with_a_warning_in_the_log(contract: Contract) -> None:
+    rule = route("/contract/trusted", expression="groups.staff")
+    contract.world.rule("contract-trusted", rule)
+    identity = {"mia_userid": "u-7", "mia_groups": "staff"}
+    assert contract.auth("/contract/trusted", **identity).status_code == 401
+    given = {"trust_user_headers": "true", "trusted_peers": "127.0.0.0/8"}
+    answer = contract.auth("/contract/trusted", url=contract.at(**given), **identity)
+    assert (answer.status_code, answer.headers["mia-userid"]) == (200, "u-7")
+    log = contract.started[tuple(sorted(given.items()))].output()
+    assert any('"level":"warning"' in line and "trust" in line for line in log.splitlines()), log
+    elsewhere = contract.at(trust_user_headers="true", trusted_peers="192.0.2.0/24")
+    assert contract.auth("/contract/trusted", url=elsewhere, **identity).status_code == 401
 
 
 @row("answers, strict")
