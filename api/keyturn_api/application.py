@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from keyturn import __version__
 from keyturn.snapshot import Snapshot
-from keyturn_api import docs
+from keyturn_api import docs, registration_docs
 from keyturn_api.addresses import CallerAddresses
 from keyturn_api.errors import SERVER_ERROR, ApiError
 from keyturn_api.http import Disconnected, Receive, Response, Scope, Send, oauth_error, problem, request_id
@@ -100,7 +100,9 @@ class Application:
         return problem(500, "unexpected failure", request_id=identifier)
 
 
-def build_framework(settings: ApiSettings, snapshot: Snapshot, readiness: Readiness) -> FastAPI:
+def build_framework(
+    settings: ApiSettings, snapshot: Snapshot, readiness: Readiness, *, registration: bool = False
+) -> FastAPI:
     """Documentation, metadata and probes: what is called seldom."""
     prefix = settings.service_prefix
     app = FastAPI(
@@ -112,12 +114,13 @@ def build_framework(settings: ApiSettings, snapshot: Snapshot, readiness: Readin
         openapi_url=f"{prefix}/openapi.json",
         openapi_tags=[
             {"name": "Tokens", "description": "For clients: get a token, look at one."},
+            registration_docs.TAG,
             {"name": "Gateway", "description": "For API gateways: may this request pass?"},
             {"name": "Metadata", "description": "For programs that verify tokens or look for endpoints."},
             {"name": "Probes", "description": "For Kubernetes and load balancers."},
         ],
     )
-    static = oauth_metadata(settings)  # read once: a file that cannot be read ends the start
+    static = oauth_metadata(settings, registration=registration)  # read once: a file that cannot be read ends the start
     # More than one path is one document: only the first stands in the documentation.
     places = metadata_paths(settings)
     for number, path in enumerate(places["oauth"]):
@@ -171,7 +174,7 @@ def build_framework(settings: ApiSettings, snapshot: Snapshot, readiness: Readin
             hot = {f"{prefix}{path}": item for path, item in docs.paths(settings.header_prefix).items()}
             schema["paths"] = {**hot, **schema["paths"]}
             components = schema.setdefault("components", {})
-            for kind, members in docs.COMPONENTS.items():
+            for kind, members in (*docs.COMPONENTS.items(), *registration_docs.COMPONENTS.items()):
                 components[kind] = {**components.get(kind, {}), **members}
             app.openapi_schema = schema
         return app.openapi_schema

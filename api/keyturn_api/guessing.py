@@ -23,7 +23,7 @@ class GuessLimiter:
 
     def begin(self, client_id: str, address: str, now: float) -> float | None:
         """Counts an attempt; the seconds to wait instead where there were too many."""
-        if not self._limit or self._is_exempt(address):
+        if not self._limit or is_exempt(address, self._exempt):
             return None
         if not 0 <= now - self._window < _WINDOW or len(self._counts) > _MAX_COUNTERS:
             self._window, self._counts = now, {}
@@ -43,16 +43,18 @@ class GuessLimiter:
             else:
                 self._counts.pop(key, None)
 
-    def _is_exempt(self, address: str) -> bool:
-        if not self._exempt:
-            return False
-        try:
-            parsed = ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._exempt)
-
 
 def _keys(client_id: str, address: str) -> tuple[tuple[str, str], tuple[str, str]]:
     place = counted(address)
     return (place, ""), (place, client_id)
+
+
+def is_exempt(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether the installation excepts this address from limits."""
+    if not networks:
+        return False
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)

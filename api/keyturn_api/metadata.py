@@ -76,9 +76,10 @@ class Jwks:
         return unchanged if known is not None and (known.strip() == b"*" or tag in known) else whole
 
 
-def oauth_metadata(settings: ApiSettings) -> dict[str, Any]:
-    """RFC 8414 section 2: nothing that does not work."""
-    return {**_additions(settings), **_own(settings)}
+def oauth_metadata(settings: ApiSettings, *, registration: bool = False) -> dict[str, Any]:
+    """RFC 8414 section 2: nothing that does not work. `registration`: whether clients may register here."""
+    registering = {"registration_endpoint": f"{settings.base_url}/register"} if registration else {}
+    return {**_additions(settings), **_own(settings), **registering}
 
 
 def _own(settings: ApiSettings) -> dict[str, Any]:

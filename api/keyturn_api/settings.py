@@ -208,6 +208,39 @@ class ApiSettings(UserSettings):
         False,
         "For the time of a migration: accept there tokens for the Kubernetes API server too. Whoever gets one sent could use it there.",
     )
+    registration: Literal["disabled", "token", "open"] = setting(
+        "token",
+        "Who may register clients at `/register`: nobody, whoever has an initial access token, or anybody. Needs the Kubernetes API.",
+    )
+    registration_tokens_directory: Path = setting(
+        Path("/var/run/keyturn/registration-tokens"),
+        "The directory with the initial access tokens, a mounted Secret: a file each, read again when it changes.",
+    )
+    registrations_per_minute: int = setting(
+        30,
+        "Registrations that an address (of IPv6: a network of 64 bits) may ask for in a minute, and updates that a client may; beyond "
+        "that 429. Each worker counts for itself; 0 switches the limit off.",
+        ge=0,
+        le=100_000,
+    )
+    registration_max_pending: int = setting(
+        100,
+        "Registered clients that may wait for approval at a time; beyond that 429. Replicas that register at the same moment may exceed it "
+        "by as many as they have under way. 0 switches the limit off.",
+        ge=0,
+        le=1_000_000,
+    )
+    registration_pending_ttl: float = setting(
+        2_592_000.0,
+        "How long a registered client waits for approval before it is deleted; 0: for ever.",
+        ge=0,
+    )
+    registration_timeout: float = setting(
+        5.0,
+        "How long `/register` and `/clients` wait for the new client to be in force before they take it back and answer 503.",
+        gt=0,
+        le=60,
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
         "INFO", "What is logged at least.", reference="LOG_LEVEL"
     )

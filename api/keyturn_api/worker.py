@@ -34,10 +34,13 @@ from keyturn_api.logs import get_logger
 from keyturn_api.metadata import Jwks
 from keyturn_api.metrics import Metrics
 from keyturn_api.readiness import Readiness
+from keyturn_api.registration_service import build_registration
+from keyturn_api.registration_upkeep import RegistrationUpkeep
 from keyturn_api.revocation import RevocationEndpoint
 from keyturn_api.settings import ApiSettings
 from keyturn_api.shared_readiness import SharedReadiness
 from keyturn_api.signing_keys import SigningKeys
+from keyturn_api.snapshot_changes import SnapshotChanges
 from keyturn_api.token_endpoint import TokenEndpoint
 from keyturn_api.token_questions import Askers
 from keyturn_api.tokeninfo import TokenInfo
@@ -71,6 +74,7 @@ class Service:
     application: Application
     kubernetes: Kubernetes | None
     administration: Administration
+    upkeep: RegistrationUpkeep | None
     grpc: "GrpcServer | None"
     decisions: Decisions
 
@@ -85,11 +89,18 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
     snapshot = Snapshot(settings.signing_key)
     signing_keys = SigningKeys(settings.signing_key_directory, snapshot, typ=settings.token_typ)
     follower = Follower(store, snapshot, metrics)
-    heartbeat = Heartbeat(store, snapshot, signing_keys, replica_id(), metrics)
+    own_id = replica_id()
+    heartbeat = Heartbeat(store, snapshot, signing_keys, own_id, metrics)
     readiness = Readiness(
         snapshot, signing_keys, follower, metrics, max_staleness=settings.max_staleness, shared=shared
     )
-    follower.on_change = heartbeat.notice
+    changes = SnapshotChanges()
+
+    def changed() -> None:
+        heartbeat.notice()
+        changes.notice()
+
+    follower.on_change = changed
     signing_keys.on_change = heartbeat.notice
     activity = ActivityRecorder(store)
     guard = BatchedReplayGuard(store)
@@ -132,6 +143,22 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
     decisions = make_decisions(
         settings, snapshot, tokens, store, metrics, administration, is_stale=readiness.is_stale, namespace=namespace
     )
+    registrations = None
+    if kubernetes is not None:
+        registrations = build_registration(
+            settings,
+            kubernetes=kubernetes,
+            administration=administration,
+            snapshot=snapshot,
+            changes=changes,
+            replicas=store,
+            replica_id=own_id,
+        )
+    framework = build_framework(
+        settings, snapshot, readiness, registration=registrations is not None and registrations.open_to_clients
+    )
+    if registrations is not None:
+        registrations.add_routes(framework, settings.service_prefix, metrics)
     application = Application(
         settings,
         gateway=decisions.gateway,
@@ -141,7 +168,7 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         introspection=introspection,
         revocation=revocation,
         explaining=decisions.explaining,
-        other=build_framework(settings, snapshot, readiness),
+        other=framework,
         metrics=metrics,
     )
     return Service(
@@ -158,6 +185,7 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         application,
         kubernetes,
         administration,
+        None if registrations is None else registrations.upkeep,
         grpc_server(settings, decisions.gateway),
         decisions,
     )
@@ -304,6 +332,8 @@ async def _running(service: Service) -> AsyncIterator["asyncio.Future[None]"]:
         ("readiness", _tell_readiness(service)),
         ("metrics", service.metrics.run()),
     ]
+    if service.upkeep is not None:
+        work.append(("registrations", service.upkeep.run()))
     if service.decisions.sources.trusted_issuers is not None:
         work.append(("trusted_issuers", service.decisions.sources.trusted_issuers.run()))
     tasks = [asyncio.create_task(guarded(name, each)) for name, each in work]

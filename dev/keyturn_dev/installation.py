@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import secrets
 import shutil
 import sys
 import urllib.error
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     from keyturn_dev.target import Target
 
 SIGNING_KEY = "keyturn"
+ADMISSION_POLICY = PROJECT / "charts" / "keyturn" / "files" / "admission-policy.yaml"
 RBAC_RULES = PROJECT / "charts" / "keyturn" / "files" / "rbac.yaml"
 CRDS = PROJECT / "crds"
 _SCRIPTS = Path(sys.executable).parent
 _TOKEN_DURATION = "24h"
 _ACCOUNTS = {"operator": "keyturn-operator", "api": "keyturn-api", "mirror": "keyturn-mirror"}
 _RBAC = "rbac.authorization.k8s.io"
+_ADMISSION = "admissionregistration.k8s.io/v1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +98,31 @@ def rbac_objects(namespace: str) -> list[dict[str, Any]]:
     return objects
 
 
+def policy_objects(namespace: str) -> list[dict[str, Any]]:
+    """Return the admission policies that hold the parts' rights to objects of their own making, from the file that the chart uses too."""
+    objects: list[dict[str, Any]] = []
+    for part, spec in yaml.safe_load(ADMISSION_POLICY.read_text(encoding="utf-8")).items():
+        name = f"{namespace}-{_ACCOUNTS[part]}"
+        user = f"system:serviceaccount:{namespace}:{_ACCOUNTS[part]}"
+        here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+        conditions = [{"name": part, "expression": f"request.userInfo.username == '{user}'"}]
+        policy = {**spec, "matchConstraints": {**spec["matchConstraints"], **here}, "matchConditions": conditions}
+        objects += [
+            {"apiVersion": _ADMISSION, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": policy},
+            {
+                "apiVersion": _ADMISSION,
+                "kind": "ValidatingAdmissionPolicyBinding",
+                "metadata": {"name": name},
+                "spec": {"policyName": name, "validationActions": ["Deny"]},
+            },
+        ]
+    return objects
+
+
 def cluster_scoped(namespace: str) -> list[str]:
     """What an installation has outside its namespace, as `kind/name` for kubectl: the namespace's deletion leaves it."""
-    wide = [one for one in rbac_objects(namespace) if "namespace" not in one["metadata"]]
+    every = [*rbac_objects(namespace), *policy_objects(namespace)]
+    wide = [one for one in every if "namespace" not in one["metadata"]]
     return [f"{one['kind'].lower()}/{one['metadata']['name']}" for one in wide]
 
 
@@ -158,12 +183,13 @@ class Installation:
             (self.state / folder).mkdir(mode=0o700, exist_ok=True)
         apply_crds(self.target)
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
-        self.apply([namespace, *rbac_objects(self.namespace)])
+        self.apply([namespace, *rbac_objects(self.namespace), *policy_objects(self.namespace)])
         for part, account in _ACCOUNTS.items():
             self.target.service_account_kubeconfig(
                 self.namespace, account, self._kubeconfig(part), duration=_TOKEN_DURATION
             )
         self._write_api_access()
+        self._write_registration_token()
         numbers = free_ports(1 + 2 * self._replicas)
         apis = [numbers[1 + 2 * n : 3 + 2 * n] for n in range(self._replicas)]
         (self.state / "ports.json").write_text(json.dumps({"operator": numbers[0], "apis": apis}), encoding="utf-8")
@@ -177,12 +203,27 @@ class Installation:
             write_private(self.state / "api-server.crt", base64.b64decode(data))
         (self.state / "api-server.url").write_text(cluster["server"], encoding="utf-8")
 
+    @property
+    def registration_tokens(self) -> Path:
+        """The directory with the initial access tokens: what a pod would have mounted from a Secret."""
+        return self.state / "registration-tokens"
+
+    @property
+    def registration_token(self) -> str:
+        """The initial access token that was made with the installation."""
+        return (self.registration_tokens / "dev").read_text(encoding="ascii").strip()
+
+    def _write_registration_token(self) -> None:
+        self.registration_tokens.mkdir(mode=0o700, exist_ok=True)
+        write_private(self.registration_tokens / "dev", f"{secrets.token_urlsafe(32)}\n".encode())
+
     def _api_access(self) -> dict[str, str]:
         authority = self.state / "api-server.crt"
         return {
             "KEYTURN_KUBERNETES_URL": (self.state / "api-server.url").read_text(encoding="utf-8"),
             "KEYTURN_KUBERNETES_TOKEN_FILE": str(self.state / "api.token"),
             "KEYTURN_NAMESPACE": self.namespace,
+            "KEYTURN_REGISTRATION_TOKENS_DIRECTORY": str(self.registration_tokens),
             **({"KEYTURN_KUBERNETES_CA_FILE": str(authority)} if authority.exists() else {}),
         }
 

@@ -48,6 +48,7 @@ def env_file(installation: Installation) -> str:
         "KUBECONFIG": kubeconfig,
         "KEYTURN_URL": installation.url,
         "KEYTURN_NAMESPACE": installation.namespace,
+        "KEYTURN_REGISTRATION_TOKEN": installation.registration_token,
         "KEYTURN_CLI": shlex.quote(str(Path(sys.executable).with_name("keyturn"))),
         "KEYTURN_OPERATOR_RESTART": f"{python} -m keyturn_dev.run restart-operator",
     }

@@ -63,7 +63,14 @@ class Registrations:
         material = read_secret(name or "", secret)
         kind = None if secret is None else secret.get("type")
         state, problems = with_registration(
-            state, registration, kind=kind, data=material.data, origin=material.origin, last=last, valid=valid
+            state,
+            registration,
+            kind=kind,
+            data=material.data,
+            origin=material.origin,
+            last=last,
+            valid=valid,
+            own_secret="clientSecret" not in (obj.get("spec") or {}),
         )
         return Resolved(state, problems)
 

@@ -146,9 +146,14 @@ def test_make_up_serves_until_make_down_and_a_second_one_says_so(tmp_path: Path)
         return done.stdout
 
     names = re.findall(r"^export (\w+)=(.*)$", run.ENV.read_text(encoding="utf-8"), re.MULTILINE)
-    assert {"KUBECONFIG", "KEYTURN_URL", "KEYTURN_NAMESPACE", "KEYTURN_CLI", "KEYTURN_OPERATOR_RESTART"} <= {
-        name for name, _ in names
-    }
+    assert {
+        "KUBECONFIG",
+        "KEYTURN_URL",
+        "KEYTURN_NAMESPACE",
+        "KEYTURN_CLI",
+        "KEYTURN_OPERATOR_RESTART",
+        "KEYTURN_REGISTRATION_TOKEN",
+    } <= {name for name, _ in names}
     assert all(value not in ("", "''") for _, value in names)
     fetch = "import os, urllib.request as u; print(u.urlopen(os.environ['KEYTURN_URL'] + '{}').status)"
     for path in ("/readyz", "/.well-known/openid-configuration", "/.well-known/jwks.json"):
@@ -160,6 +165,14 @@ def test_make_up_serves_until_make_down_and_a_second_one_says_so(tmp_path: Path)
     sh(f'{kubectl} -n "$KEYTURN_NAMESPACE" wait --for=condition=Ready --timeout=20s cc env-client')
     take = 'eval "$KEYTURN_CLI token --url $KEYTURN_URL --client-id $KEYTURN_NAMESPACE.env-client --key env-client.pem"'
     assert sh(take).count(".") == 2
+
+    register = (
+        "import json, os, urllib.request as u; "
+        "r = u.Request(os.environ['KEYTURN_URL'] + '/register', b'{}', {'Content-Type': 'application/json', "
+        "'Authorization': 'Bearer ' + os.environ['KEYTURN_REGISTRATION_TOKEN']}); "
+        "print(json.load(u.urlopen(r))['client_id'])"
+    )
+    assert sh(f"python3 -c {shlex.quote(register)}").startswith(f"{run.NAMESPACE}.r-")
 
     operator = next(one for one in run.running() if one.name == "operator-0")
     sh('eval "$KEYTURN_OPERATOR_RESTART"')

@@ -35,17 +35,18 @@ def with_registration(
     origin: str,
     last: ClientState | None,
     valid: bool,
+    own_secret: bool = True,
 ) -> tuple[ClientState, list[Problem]]:
     """The state with the registration and what its Secret gives, and what is wrong with that.
 
     `kind` is the Secret's type and `data` its decoded members, None when there is no such Secret: one of another type gives nothing,
     whatever it holds. In an invalid edit (`valid` false) only a Secret that was in force already gives a client secret, for another
-    one would be an addition.
+    one would be an addition. `own_secret` false: the client's secret comes from elsewhere (`clientSecret`).
     """
     hashes = _hashes(data) if data is not None and kind == SECRET_TYPE else {}
     state = replace(state, registration=replace(registration, token_hash=hashes.get(REGISTRATION_TOKEN_HASH)))
     name = registration.secret_name
-    if name is None or state.auth_method not in SECRET_METHODS or state.secrets:
+    if name is None or state.auth_method not in SECRET_METHODS or not own_secret:
         return state, []
     if data is None:
         fault = (
@@ -77,7 +78,8 @@ def kept_registration(state: ClientState, registration: Registration, last: Clie
     before = None if last is None else last.registration
     if last is None or before is None or before.secret_name != registration.secret_name:
         return replace(state, registration=registration)
-    secrets = state.secrets or (last.secrets if state.auth_method == last.auth_method else ())
+    still = [one for one in last.secrets if one.origin.partition("/")[0] == registration.secret_name]
+    secrets = (*state.secrets, *still) if state.auth_method == last.auth_method else state.secrets
     return replace(state, registration=replace(registration, token_hash=before.token_hash), secrets=secrets)
 
 

@@ -51,8 +51,11 @@ def given(
     data: dict[str, bytes] | None = DATA,
     last: ClientState | None = None,
     valid: bool = True,
+    own_secret: bool = True,
 ) -> tuple[ClientState, list[Problem]]:
-    return with_registration(state, REGISTRATION, kind=kind, data=data, origin="o", last=last, valid=valid)
+    return with_registration(
+        state, REGISTRATION, kind=kind, data=data, origin="r-1-a/u/1", last=last, valid=valid, own_secret=own_secret
+    )
 
 
 def test_a_registration_is_read_from_spec_and_labels() -> None:
@@ -106,7 +109,7 @@ def test_an_unknown_member_of_the_registration_is_named() -> None:
 def test_the_secret_gives_both_hashes() -> None:
     state, problems = given()
     assert problems == []
-    assert state.secrets == (SecretHash(SECRET_HASH, None, "o"),)
+    assert state.secrets == (SecretHash(SECRET_HASH, None, "r-1-a/u/1"),)
     assert state.registration == dataclasses.replace(REGISTRATION, token_hash=TOKEN_HASH)
 
 
@@ -149,8 +152,8 @@ def test_another_secret_named_in_an_invalid_edit_adds_no_credential() -> None:
 
 
 def test_a_secret_of_the_usual_kind_goes_before() -> None:
-    own = SecretHash("$2b$", None, "other")
-    assert given(dataclasses.replace(STATE, secrets=(own,)))[0].secrets == (own,)
+    state, problems = given(own_secret=False, data={"registration_token_hash": TOKEN_HASH.encode()})
+    assert (state.secrets, problems) == ((), [])
 
 
 def test_while_the_secret_cannot_be_read_what_was_in_force_counts_on() -> None:
