@@ -36,6 +36,11 @@ def main() -> None:
 
 def serve(settings: ApiSettings, listener: socket.socket) -> int:
     """Serves until the process is told to end; returns its exit status."""
+    if settings.tls_cert_file is not None and settings.tls_key_file is not None:
+        from keyturn_api.tls import ServerCertificate
+
+        # What is wrong with the files is said before anything is started.
+        ServerCertificate(settings.tls_cert_file, settings.tls_key_file)
     # Imported where they are needed: the supervisor of several workers stays small.
     if settings.workers > 1:
         from keyturn_api import supervisor

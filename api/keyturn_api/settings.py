@@ -59,6 +59,12 @@ class ApiSettings(UserSettings):
     signing_key: str = setting("keyturn", "The name of the installation's SigningKey.")
     http_host: str = setting("127.0.0.1", "The address to serve on; `0.0.0.0` in a container.")
     http_port: int = setting(8080, "The port to serve on.", reference="HTTP_PORT", ge=0, le=65535)
+    tls_cert_file: Path | None = setting(
+        None,
+        "The certificate (PEM, with what stands between it and the authority) to serve TLS 1.2 and newer with, read anew when it changes. "
+        "Unset: plain HTTP, for a proxy that ends TLS. The ports of metrics and gRPC are not concerned.",
+    )
+    tls_key_file: Path | None = setting(None, "The private key of that certificate (PEM, not encrypted).")
     metrics_host: str = setting("127.0.0.1", "The address of the metrics; `0.0.0.0` in a container.")
     metrics_port: int = setting(
         9090, "The port of `/metrics`, one for all worker processes; 0 chooses one.", ge=0, le=65535
@@ -298,6 +304,12 @@ class ApiSettings(UserSettings):
     def _lifetimes(self) -> "ApiSettings":
         if self.token_lifetime > self.max_token_lifetime:
             raise ValueError("the default token lifetime must not exceed its maximum")
+        return self
+
+    @model_validator(mode="after")
+    def _tls(self) -> "ApiSettings":
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("TLS needs both KEYTURN_TLS_CERT_FILE and KEYTURN_TLS_KEY_FILE")
         return self
 
     @property

@@ -41,6 +41,7 @@ from keyturn_api.settings import ApiSettings
 from keyturn_api.shared_readiness import SharedReadiness
 from keyturn_api.signing_keys import SigningKeys
 from keyturn_api.snapshot_changes import SnapshotChanges
+from keyturn_api.tls import ServerCertificate
 from keyturn_api.token_endpoint import TokenEndpoint
 from keyturn_api.token_questions import Askers
 from keyturn_api.tokeninfo import TokenInfo
@@ -264,9 +265,14 @@ async def _serve(
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
+    certificate = None
+    if settings.tls_cert_file is not None and settings.tls_key_file is not None:
+        certificate = ServerCertificate(settings.tls_cert_file, settings.tls_key_file)
+        config.load()
+        config.ssl = certificate.context
     server = _Server(config)
     status = 0
-    async with _running(service) as failed:
+    async with _running(service, certificate) as failed:
         if service.grpc is not None:
             await service.grpc.start()
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -305,7 +311,7 @@ async def _serve(
 
 
 @contextlib.asynccontextmanager
-async def _running(service: Service) -> AsyncIterator["asyncio.Future[None]"]:
+async def _running(service: Service, certificate: ServerCertificate | None) -> AsyncIterator["asyncio.Future[None]"]:
     """Runs what goes on beside the requests. The future is done when one of it has failed, which nothing mends."""
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -336,6 +342,8 @@ async def _running(service: Service) -> AsyncIterator["asyncio.Future[None]"]:
         work.append(("registrations", service.upkeep.run()))
     if service.decisions.sources.trusted_issuers is not None:
         work.append(("trusted_issuers", service.decisions.sources.trusted_issuers.run()))
+    if certificate is not None:
+        work.append(("tls", certificate.run()))
     tasks = [asyncio.create_task(guarded(name, each)) for name, each in work]
     try:
         yield failed
