@@ -79,8 +79,9 @@ class ApiProcess:
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self.port, self.metrics_port = int(environment.get("KEYTURN_HTTP_PORT", free_port())), free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.metrics_url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        scheme = "https" if "KEYTURN_TLS_CERT_FILE" in environment else "http"
+        self.url = f"{scheme}://{environment.get('KEYTURN_HTTP_HOST', '127.0.0.1')}:{self.port}"
+        self.metrics_url = f"http://{environment.get('KEYTURN_METRICS_HOST', '127.0.0.1')}:{self.metrics_port}/metrics"
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -99,7 +100,8 @@ class ApiProcess:
     async def ready(self) -> "ApiProcess":
         """Waits until every worker is ready."""
         end = time.monotonic() + START_TIMEOUT
-        async with httpx2.AsyncClient() as client:
+        # Who serves is not in question here.
+        async with httpx2.AsyncClient(verify=False) as client:
             while time.monotonic() < end and self.process.poll() is None:
                 with suppress(httpx2.TransportError):
                     if (await client.get(f"{self.url}/readyz")).status_code == 200:
