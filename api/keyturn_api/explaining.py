@@ -8,13 +8,14 @@ import orjson
 
 from keyturn.jose.strict_json import InvalidJson, parse_object
 from keyturn.records import Denial
+from keyturn.rules.account import Asked
 from keyturn.rules.asked import NoRequest, parse_request
 from keyturn.snapshot import Snapshot
 from keyturn.store.interface import StoreUnavailable
 from keyturn.timestamps import format_rfc3339
 from keyturn_api.denials import Denials
 from keyturn_api.errors import INVALID_REQUEST, ApiError, invalid_request, unavailable
-from keyturn_api.explanations import Asked, Asker, Explainer
+from keyturn_api.explanations import Asker, Explainer
 from keyturn_api.http import JSON, NO_STORE, Receive, Response, Scope, header, problem, read_body, request_id, response
 from keyturn_api.logs import get_logger
 from keyturn_api.metrics import Metrics

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from keyturn.expressions import Subject
-from keyturn.rules.conflicts import find_conflicts
-from keyturn.rules.explain import explain
+from keyturn.rules.account import Asked, account_of
 from keyturn.snapshot import Client, Snapshot
 from keyturn.tokens.assertion import check_client
 from keyturn.tokens.claims import held_audiences
@@ -16,20 +15,6 @@ from keyturn_api.callers import Callers, CannotIdentify, NotIdentified
 from keyturn_api.errors import INVALID_REQUEST, ApiError
 from keyturn_api.profiles import Question
 from keyturn_api.verified import VerifiedToken
-
-MAX_GRANTS: Final = 20
-MAX_HOLDERS: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The request that is to be explained, as a gateway would tell of it."""
-
-    method: str
-    target: bytes
-    host: str | None
-    is_backoffice: bool = False
-    client_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,61 +93,17 @@ class Explainer:
         """The explanation's JSON with the caller, contradictions among the deciding rules, and who has what is missing."""
         table = self._snapshot.table
         assert table is not None
-        subject = asker.subject
-        if subject is not None:
-            subject = Subject(
-                subject.permissions, subject.groups, asked.client_type, asked.is_backoffice, subject.user_properties
-            )
-        body = explain(
+        return account_of(
             table,
-            method=asked.method,
-            target=asked.target,
-            host=asked.host,
-            is_backoffice=asked.is_backoffice,
-            subject=subject,
+            asked,
+            subject=asker.subject,
             audiences=asker.audiences,
-        ).to_body()
-        refs = {route["rule"] for reading in body["readings"] for route in reading["routes"]}
-        deciding = {ref: table.rules[ref][0] for ref in sorted(refs) if ref in table.rules}
-        return {
-            **body,
-            "caller": dict(asker.told),
-            "conflicts": [
-                {
-                    "rule": ref,
-                    "others": list(one.others),
-                    "host": one.host or None,
-                    "path": one.path,
-                    "method": one.method,
-                }
-                for ref, conflicts in find_conflicts(deciding).items()
-                for one in conflicts
-            ],
-            "grants": self._grants(_missing(body)),
-        }
+            caller=asker.told,
+            holders=((client.ref, client.state.permissions) for client in self._snapshot.clients.values()),
+        )
 
     def _by_ref(self, ref: str) -> Client | None:
         return next((client for client in self._snapshot.clients.values() if client.ref == ref), None)
-
-    def _grants(self, permissions: list[str]) -> list[dict[str, Any]]:
-        """For each missing permission the ClientCredentials that list it."""
-        grants = []
-        for permission in permissions[:MAX_GRANTS]:
-            holders = sorted(
-                client.ref for client in self._snapshot.clients.values() if permission in client.state.permissions
-            )
-            grants.append({"permission": permission, "clients": holders[:MAX_HOLDERS], "count": len(holders)})
-        return grants
-
-
-def _missing(body: Mapping[str, Any]) -> list[str]:
-    found: dict[str, None] = {}
-    for reading in body["readings"]:
-        for route in reading["routes"]:
-            for check in route["checks"]:
-                for names in check.get("missing", {}).values():
-                    found |= dict.fromkeys(names)
-    return list(found)
 
 
 def _client_body(client: Client) -> dict[str, Any]:

@@ -42,6 +42,45 @@ def lines_of(explanation: Mapping[str, Any]) -> Iterator[str]:
             yield from _reading(reading)
     for audit in explanation.get("audits", ()):
         yield from _audit(audit, decision)
+    yield from _surroundings(explanation)
+
+
+def denial_lines(body: Mapping[str, Any]) -> Iterator[str]:
+    """What is known of denials with one id, the newest first, and what the last request would come to now."""
+    for denial in body["denials"]:
+        place = "" if denial.get("host") is None else f" on {_text(denial['host'])}"
+        request = f"{_text(denial.get('method') or '?')} {_text(denial.get('path') or '?')}{place}"
+        yield f"{denial['at']}: {request} was answered {denial['status']} ({_text(denial['reason'])})"
+        if denial.get("rule"):
+            yield f"  decided by AccessRule {_text(denial['rule'])}, route {_text(denial.get('route') or '?')}"
+        if denial.get("cause"):
+            yield f"  {_text(denial['cause'])}"
+        yield f"  caller: {'client ' + _text(denial['clientId']) if denial.get('clientId') else 'no client of ours'}"
+    if body.get("now") is not None:
+        yield "Now the same request would come to:"
+        yield from lines_of(body["now"])
+
+
+def _surroundings(explanation: Mapping[str, Any]) -> Iterator[str]:
+    """What the rules alone don't tell: who the caller is, which rules contradict, and who has what is missing."""
+    caller = explanation.get("caller") or {}
+    if caller.get("object"):
+        yield f"caller: client {_text(caller['clientId'])}, ClientCredential {_text(caller['object'])}"
+    elif caller.get("userId"):
+        yield f"caller: user {_text(caller['userId'])}"
+    if problem := caller.get("problem"):
+        cause = f" ({_text(problem['cause'])})" if problem.get("cause") else ""
+        yield f"  not logged in: {_text(problem['description'])}{cause}"
+    if caller.get("permissions"):
+        yield f"  its permissions: {', '.join(_text(name) for name in caller['permissions'])}"
+    for conflict in explanation.get("conflicts", ()):
+        others = ", ".join(_text(name) for name in conflict["others"]) or _text(conflict["rule"])
+        place = f"{_text(conflict['method'])} {_text(conflict['host'] or '')}{_text(conflict['path'])}"
+        yield f"AccessRule {_text(conflict['rule'])} contradicts {others} at {place}: both must be satisfied"
+    for grant in explanation.get("grants", ()):
+        held = ", ".join(_text(name) for name in grant["clients"]) or "no ClientCredential"
+        more = f" and {grant['count'] - len(grant['clients'])} more" if grant["count"] > len(grant["clients"]) else ""
+        yield f"{_text(grant['permission'])} is granted by {held}{more}"
 
 
 def would_deny(explanation: Mapping[str, Any]) -> list[str]:

@@ -1,28 +1,39 @@
-"""`keyturn explain`: why a request would be allowed or denied."""
+"""`keyturn explain`: why a request would be allowed or denied, or why one was denied."""
 
 from __future__ import annotations
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads the annotation
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from ..explanation import lines_of
+from ..admin_api import ACCOUNT, admin_token, ask, audience_of, find_url
+from ..cluster_rules import account_from_cluster
+from ..errors import CommandError, Exit
+from ..explanation import denial_lines, lines_of
 from ..help import examples
-from ..output import say
+from ..kube import ContextOption, Kube, KubeconfigOption, NamespaceOption, open_kube
+from ..kubeconfig import find_access
+from ..output import printable, say
 from ..question import NoRequest, Question, parse_request
 from ..rule_files import load_rules
+from ..server import check_url, open_client
 
 EPILOG: Final = (
     examples(
+        "keyturn explain GET https://shop.example/orders/7 --client billing",
+        "keyturn explain GET https://shop.example/orders/7 --token token.txt",
+        "keyturn explain --request-id 4f1c2a9be03d77aa",
         "keyturn explain GET https://shop.example/orders/7 --rules rules/ --permission orders:read",
-        "keyturn explain POST /orders --rules rules/ --group support --backoffice",
         "keyturn explain GET '/info%2f..%2fprivate' --rules rules/ --anonymous -o json",
     )
-    + "\n\nExit codes: 0 explained, whatever the decision; 2 the command line or a file can't be used."
+    + "\n\nExit codes: 0 explained, whatever the decision; 1 refused, or not known; 2 the command line or a file can't be used; "
+    "3 the cluster or the service can't be reached."
 )
+MAX_TOKEN_BYTES: Final = 16_384
 
 
 class Format(StrEnum):
@@ -32,15 +43,41 @@ class Format(StrEnum):
     JSON = "json"
 
 
+def check_server(value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return check_url(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def explain(
-    method: Annotated[str, typer.Argument(help="The request's method.", show_default=False)],
-    url: Annotated[str, typer.Argument(help="Its URL, or its path where the host is not known.", show_default=False)],
-    rules: Annotated[
-        list[Path],
+    method: Annotated[str | None, typer.Argument(help="The request's method.", show_default=False)] = None,
+    url: Annotated[
+        str | None, typer.Argument(help="Its URL, or its path where the host is not known.", show_default=False)
+    ] = None,
+    client: Annotated[
+        str | None,
+        typer.Option(help="The caller: a ClientCredential's name, or a client id.", show_default=False),
+    ] = None,
+    token: Annotated[
+        str | None,
         typer.Option(
-            metavar="PATH", help="A file or folder with AccessRule manifests; may repeat.", show_default=False
+            metavar="FILE", help="The caller by an access token in a file; - reads stdin.", show_default=False
         ),
-    ],
+    ] = None,
+    request_id: Annotated[
+        str | None, typer.Option(help="Explain the denial with this id instead.", show_default=False)
+    ] = None,
+    rules: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Decide by AccessRule manifests in files or folders, without a cluster; may repeat.",
+            show_default=False,
+        ),
+    ] = None,
     permission: Annotated[
         list[str] | None, typer.Option(help="A permission of the caller; may repeat.", show_default=False)
     ] = None,
@@ -53,18 +90,48 @@ def explain(
     client_type: Annotated[str, typer.Option(help="What the gateway says in Client-Type.", show_default=False)] = "",
     backoffice: Annotated[bool, typer.Option("--backoffice", help="The gateway says isbackoffice: 1.")] = False,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="The request has no token.")] = False,
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="The namespace of manifests that name none.")
-    ] = "default",
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
+    service: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            envvar="KEYTURN_URL",
+            callback=check_server,
+            help="The service's URL; what its Deployment says unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    service_account: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The ServiceAccount whose token is shown to the service; {ACCOUNT} unless given.", show_default=False
+        ),
+    ] = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="How to write the explanation.")] = Format.TEXT,
 ) -> None:
     """Tell which rules decide a request, and what each part of them comes to for a caller.
 
-    Shows every reading of the path, the rule and route that decide each, their conditions part by part, and the permission that is
-    missing. It decides by the same code as the gateway's check.
+    Shows every reading of the path, the rule and route that decide each, their conditions part by part, the permission that is missing
+    and the clients that have it. Asks the running service; where that can't be, decides by the objects in the cluster. It decides by the
+    same code as the gateway's check.
     """
-    if anonymous and (permission or group or audience):
-        raise typer.BadParameter("goes with no permission, group or audience", param_hint="'--anonymous'")
+    described = bool(permission or group or audience)
+    if sum((client is not None, token is not None, anonymous, described)) > 1:
+        raise typer.BadParameter(
+            "choose one of --client, --token, --anonymous, and permissions, groups and audiences",
+            param_hint="the caller",
+        )
+    if request_id is not None:
+        if method is not None or rules or client or token or anonymous or described:
+            raise typer.BadParameter("stands alone", param_hint="'--request-id'")
+        show_denial(
+            _Service(kubeconfig, context, namespace, service, service_account).ask({"requestId": request_id}), output
+        )
+        return
+    if method is None or url is None:
+        raise typer.BadParameter("are needed, or --request-id", param_hint="METHOD URL")
     try:
         asked = parse_request(method, url)
     except NoRequest as error:
@@ -78,12 +145,119 @@ def explain(
         backoffice=backoffice,
         anonymous=anonymous,
     )
-    loaded = load_rules(rules, namespace=namespace)
-    if loaded.invalid:
-        say("Some rules are invalid and closed here; `keyturn test` tells which.", style="yellow")
-    body = question.explain(loaded.table).to_body()
+    if rules:
+        if client or token:
+            raise typer.BadParameter("asks for permissions, not for --client or --token", param_hint="'--rules'")
+        loaded = load_rules(rules, namespace=namespace or "default")
+        if loaded.invalid:
+            say("Some rules are invalid and closed here; `keyturn test` tells which.", style="yellow")
+        show(question.explain(loaded.table).to_body(), output)
+        return
+    wanted: dict[str, Any] = {"method": method, "url": url, "backoffice": backoffice, "clientType": client_type}
+    if token is not None:
+        wanted["token"] = read_token(token)
+    elif client is not None:
+        wanted["client"] = client
+    elif anonymous:
+        wanted["anonymous"] = True
+    else:
+        wanted |= {"permissions": permission or [], "groups": group or [], "audiences": audience or []}
+    show(_Service(kubeconfig, context, namespace, service, service_account).explain(wanted, question), output)
+
+
+class _Service:
+    """The running service, found by what the command line and the cluster say of it."""
+
+    def __init__(
+        self, kubeconfig: str | None, context: str | None, namespace: str | None, url: str | None, account: str | None
+    ) -> None:
+        self._kubeconfig = kubeconfig
+        self._context = context
+        self._namespace = namespace
+        self._url = url
+        self._account = account
+
+    def ask(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        try:
+            kube: Kube | None = self._open()
+        except CommandError:
+            if self._url is None:
+                raise
+            kube = None
+        if kube is None:
+            return self._ask(None, wanted)
+        with kube:
+            return self._ask(kube, wanted)
+
+    def explain(self, wanted: dict[str, Any], question: Question) -> dict[str, Any]:
+        """From the service; or from the objects in the cluster, where it was not named and can't be asked."""
+        if self._url is not None or "token" in wanted:
+            return self.ask(wanted)
+        with self._open() as kube:
+            try:
+                return self._ask(kube, wanted)
+            except CommandError as error:
+                say(f"The service was not asked: {error.problem}")
+            account, unready = account_from_cluster(kube, question, wanted.get("client"))
+        say("Decided by the objects in the cluster; with --url the service itself is asked.")
+        for ref in unready:
+            say(
+                printable(f"AccessRule {ref} is not Ready: what is in force of it may be something else."),
+                style="yellow",
+            )
+        return account
+
+    def _open(self) -> Kube:
+        return open_kube(kubeconfig=self._kubeconfig, context=self._context, namespace=self._namespace)
+
+    def _ask(self, kube: Kube | None, wanted: dict[str, Any]) -> dict[str, Any]:
+        url = self._url or (None if kube is None else find_url(kube))
+        if url is None:
+            raise CommandError(
+                "Nothing in the namespace says where the service is.",
+                "Name it with --url or KEYTURN_URL; a port forwarded to its Service will do.",
+                Exit.USAGE,
+            )
+        own = None
+        if kube is not None:
+            own = find_access(kubeconfig=self._kubeconfig, context=self._context).token
+            if "client" in wanted:
+                wanted = {**wanted, "namespace": kube.namespace}
+        with open_client() as client:
+            audience = audience_of(client, url)
+            shown = admin_token(kube, audience=audience, account=self._account, own_token=own)
+            return ask(client, url, shown, wanted)
+
+
+def read_token(path: str) -> str:
+    """An access token from a file, or stdin for `-`: never from the command line, where others can read it."""
+    try:
+        if path == "-":
+            content = sys.stdin.buffer.read(MAX_TOKEN_BYTES + 1)
+        else:
+            with open(path, "rb") as stream:  # noqa: PTH123
+                content = stream.read(MAX_TOKEN_BYTES + 1)
+        token = content.decode("ascii").strip().removeprefix("Bearer ").strip()
+    except OSError as error:
+        raise CommandError(f"The token can't be read: {error.strerror}.", "", Exit.USAGE) from None
+    except UnicodeDecodeError:
+        token = ""
+    if not token or len(content) > MAX_TOKEN_BYTES or not token.isprintable() or " " in token:
+        raise CommandError("There is no access token to read.", "Give one on stdin, or name its file.", Exit.USAGE)
+    return token
+
+
+def show(body: dict[str, Any], output: Format) -> None:
     if output is Format.JSON:
         typer.echo(json.dumps(body, ensure_ascii=False, indent=2))
         return
     for line in lines_of(body):
+        typer.echo(line)
+
+
+def show_denial(body: dict[str, Any], output: Format) -> None:
+    if output is Format.JSON:
+        typer.echo(json.dumps(body, ensure_ascii=False, indent=2))
+        return
+    for line in denial_lines(body):
         typer.echo(line)

@@ -1,0 +1,140 @@
+"""The API as its administrators reach it: where it is, a Kubernetes token for it, and the one question of `keyturn explain`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from .errors import CommandError, Exit
+from .kube import Absent, Kube, Refused
+from .output import printable, say
+from .server import Answer, cannot_serve, discover, fetch, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import httpx2
+
+ACCOUNT: Final = "keyturn-explain"
+TOKEN_VARIABLE: Final = "KEYTURN_ADMIN_TOKEN"
+EXPLAIN_PATH: Final = "/explain"
+_TOKEN_SECONDS: Final = 600
+# Another replica's denial is in the store a second after it.
+_TRIES: Final = 4
+_PAUSE: Final = 0.7
+
+
+class NoAdminToken(CommandError):
+    """There is no way to a Kubernetes token for the API."""
+
+
+def find_url(kube: Kube) -> str | None:
+    """Where the release in this namespace says that it is: the issuer in its Deployment. None where nothing says so, or may be read."""
+    try:
+        deployments = kube.list(f"/apis/apps/v1/namespaces/{kube.namespace}/deployments")
+    except CommandError:
+        return None
+    for deployment in deployments:
+        containers = ((deployment.get("spec") or {}).get("template") or {}).get("spec", {}).get("containers") or ()
+        for container in containers:
+            variables = {one.get("name"): one.get("value") for one in container.get("env") or ()}
+            url = variables.get("KEYTURN_PUBLIC_URL") or variables.get("KEYTURN_ISSUER")
+            if isinstance(url, str) and url.startswith(("https://", "http://")):
+                return url.rstrip("/")
+    return None
+
+
+def admin_token(kube: Kube | None, *, audience: str, account: str | None, own_token: str | None) -> str:
+    """A token for the audience: of the environment, of the kubeconfig if it is for us, else a ServiceAccount's by TokenRequest.
+
+    Raises:
+        NoAdminToken: none of these ways is open.
+    """
+    given = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if given:
+        return given
+    if own_token is not None and account is None and audience in _audiences(own_token):
+        return own_token
+    if kube is None:
+        raise NoAdminToken(
+            "There is no cluster to get a Kubernetes token from.",
+            f"Name a kubeconfig, or put a token for the audience {audience} into {TOKEN_VARIABLE}.",
+            Exit.USAGE,
+        )
+    name = account or ACCOUNT
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": [audience], "expirationSeconds": _TOKEN_SECONDS},
+    }
+    try:
+        made = kube.create(f"/api/v1/namespaces/{kube.namespace}/serviceaccounts/{name}/token", body)
+    except (Absent, Refused) as error:
+        raise NoAdminToken(
+            f"No token could be had for the ServiceAccount {kube.namespace}/{name}. {error.problem}",
+            "Name one that may `explain` clientcredentials with --service-account, and that you may create tokens for.",
+            Exit.REFUSED,
+        ) from None
+    token = (made.get("status") or {}).get("token")
+    if not isinstance(token, str) or not token:
+        raise NoAdminToken("The API server gave no token.", "Check the cluster.", Exit.UNREACHABLE)
+    return token
+
+
+def audience_of(client: httpx2.Client, url: str) -> str:
+    """The audience of administration at this server. Raises CommandError where it is none of ours."""
+    return f"{discover(client, url).issuer.rstrip('/')}/admin"
+
+
+def ask(client: httpx2.Client, url: str, token: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    """Asks `POST /explain`. Raises CommandError with what the server says."""
+    if url.startswith("http:") and not is_loopback(url):
+        say("Warning: the Kubernetes token goes over plain HTTP; whoever listens can use it there.", style="yellow")
+    tries = _TRIES if "requestId" in question else 1
+    for attempt in range(tries):
+        answer = fetch(
+            client,
+            client.build_request(
+                "POST",
+                url + EXPLAIN_PATH,
+                content=json.dumps(question).encode(),
+                headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+            ),
+        )
+        if answer.status != 404 or attempt == tries - 1:
+            break
+        time.sleep(_PAUSE)
+    if answer.status == 200:
+        return answer.json()
+    raise _refusal(answer, question)
+
+
+def _refusal(answer: Answer, question: Mapping[str, Any]) -> CommandError:
+    if answer.status >= 500:
+        return cannot_serve(answer)
+    detail = answer.json().get("detail")
+    said = printable(detail) if isinstance(detail, str) and detail else f"HTTP {answer.status}"
+    if isinstance(hidden := question.get("token"), str):
+        said = said.replace(hidden, "…")
+    next_step = {
+        401: "Check that the token is for this installation: its audience is the issuer with /admin.",
+        403: "Ask for a role with the verb `explain` on clientcredentials in the installation's namespace.",
+        404: "Check the name, the namespace and the id; a denial is kept for an hour.",
+    }.get(answer.status, "Check the command line.")
+    return CommandError(f"The service refused: {said.rstrip('.')}.", next_step, Exit.REFUSED)
+
+
+def _audiences(token: str) -> list[str]:
+    """What a JWT says it is for; nothing for anything else."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return []
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return []
+    stated = claims.get("aud") if isinstance(claims, dict) else None
+    return [stated] if isinstance(stated, str) else stated if isinstance(stated, list) else []
