@@ -33,7 +33,8 @@ class KubernetesApi:
         body = orjson.loads(request.content)
         self.calls.append((request.method, request.url.path, body))
         self.headers.append(request.headers)
-        answer = self.answers[request.method, request.url.path](body)
+        asked = (request.method, request.url.path)
+        answer = self.answers[asked](body) if asked in self.answers else status(404, "NotFound")
         if isinstance(answer, Exception):
             raise answer
         if isinstance(answer, dict):
