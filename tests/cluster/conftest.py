@@ -24,12 +24,12 @@ StartInstallation = Callable[..., Installation]
 StartWorld = Callable[..., World]
 
 
-def signing_key(namespace: str) -> dict[str, object]:
+def signing_key(namespace: str, **spec: Any) -> dict[str, object]:
     return {
         "apiVersion": "keyturn.dev/v1alpha1",
         "kind": "SigningKey",
         "metadata": {"name": SIGNING_KEY, "namespace": namespace},
-        "spec": {},
+        "spec": spec,
     }
 
 
@@ -64,7 +64,11 @@ def start_installation(
     stem = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].strip("-")
 
     def start(
-        *, replicas: int = 1, settings: dict[str, str] | None = None, store_url: str | None = None
+        *,
+        replicas: int = 1,
+        settings: dict[str, str] | None = None,
+        store_url: str | None = None,
+        signing: dict[str, Any] | None = None,
     ) -> Installation:
         namespace = f"{stem}-{len(started)}"
         own = Installation(
@@ -77,7 +81,7 @@ def start_installation(
         )
         started.append(own)
         own.start()
-        own.apply([signing_key(namespace)])
+        own.apply([signing_key(namespace, **(signing or {}))])
         own.wait_ready()
         return own
 

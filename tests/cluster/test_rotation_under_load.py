@@ -1,0 +1,62 @@
+"""Keys change all the time, under full load, and nobody notices: three API processes, clients and verifiers like other people's.
+
+The signing key and a client's key and secret are rotated every few seconds. Clients get tokens with what they have in their Secret, at once
+or as late as the overlap allows; verifiers keep the JWKS for its max-age and do not ask sooner; gateways ask at once. Not one request may
+fail. The same with the operator killed at random instants, at which the keys' states must never contradict each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.conftest import StartWorld
+from tests.cluster.outage import Outage, database_that_may_fail
+from tests.cluster.rotation.trial import SETTINGS, SIGNING, Trial
+
+REPLICAS = 3
+SECONDS = 120.0
+KILLS = 50
+
+
+@pytest.fixture
+def database() -> Iterator[Outage]:
+    with database_that_may_fail() as one:
+        yield one
+
+
+def assert_nothing_failed(trial: Trial) -> None:
+    assert trial.ledger.failed == 0, trial.ledger.report()
+
+
+def assert_enough_went_on(trial: Trial, *, rotations: int, tokens: int) -> None:
+    """A trial in which little happened proves little."""
+    counts = trial.ledger.counts
+    report = trial.ledger.report()
+    assert len(trial.watch.activated) > rotations, report
+    assert min(len(trial.keys.versions), len(trial.secrets.versions)) > rotations, report
+    assert sum(count for what, count in counts.items() if what.startswith("tokens for")) > tokens, report
+    assert counts["verified elsewhere"] > tokens, report
+    assert counts["let through later"] > tokens / 200, report
+
+
+@pytest.mark.timeout(420)
+async def test_rotations_under_full_load_fail_no_request(database: Outage, start_world: StartWorld) -> None:
+    trial = Trial(start_world(replicas=REPLICAS, settings=SETTINGS, store_url=database.url, signing=SIGNING))
+    trial.prepare()
+    await trial.run(SECONDS)
+    assert_nothing_failed(trial)
+    assert_enough_went_on(trial, rotations=12, tokens=5000)
+
+
+@pytest.mark.timeout(600)
+async def test_an_operator_killed_at_any_instant_fails_no_request(start_world: StartWorld) -> None:
+    settings = {**SETTINGS, "KEYTURN_OPERATOR_LEADER_ELECTION": "false"}
+    trial = Trial(start_world(replicas=REPLICAS, settings=settings, signing=SIGNING))
+    trial.prepare()
+    await trial.run(SECONDS, kill=True, least_kills=KILLS)
+    assert_nothing_failed(trial)
+    assert trial.killer.kills >= KILLS
+    assert trial.killer.while_acting >= KILLS / 4, trial.ledger.report()
+    assert_enough_went_on(trial, rotations=5, tokens=5000)
