@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.conftest import StartWorld
 from tests.cluster.outage import Outage, database_that_may_fail
-from tests.cluster.rotation.trial import SETTINGS, SIGNING, Trial
+from tests.cluster.rotation.trial import SETTINGS, Trial
 
 REPLICAS = 3
 SECONDS = 120.0
@@ -24,6 +24,11 @@ KILLS = 50
 def database() -> Iterator[Outage]:
     with database_that_may_fail() as one:
         yield one
+
+
+def published(lead: str) -> dict[str, str]:
+    """A new key is published for so long before it signs; verifiers may keep the JWKS for half of that."""
+    return {"publishBefore": lead, "rotateEvery": "0s"}
 
 
 def assert_nothing_failed(trial: Trial) -> None:
@@ -43,7 +48,7 @@ def assert_enough_went_on(trial: Trial, *, rotations: int, tokens: int) -> None:
 
 @pytest.mark.timeout(420)
 async def test_rotations_under_full_load_fail_no_request(database: Outage, start_world: StartWorld) -> None:
-    trial = Trial(start_world(replicas=REPLICAS, settings=SETTINGS, store_url=database.url, signing=SIGNING))
+    trial = Trial(start_world(replicas=REPLICAS, settings=SETTINGS, store_url=database.url, signing=published("4s")))
     trial.prepare()
     await trial.run(SECONDS)
     assert_nothing_failed(trial)
@@ -53,7 +58,7 @@ async def test_rotations_under_full_load_fail_no_request(database: Outage, start
 @pytest.mark.timeout(600)
 async def test_an_operator_killed_at_any_instant_fails_no_request(start_world: StartWorld) -> None:
     settings = {**SETTINGS, "KEYTURN_OPERATOR_LEADER_ELECTION": "false"}
-    trial = Trial(start_world(replicas=REPLICAS, settings=settings, signing=SIGNING))
+    trial = Trial(start_world(replicas=REPLICAS, settings=settings, signing=published("2s")))
     trial.prepare()
     await trial.run(SECONDS, kill=True, least_kills=KILLS)
     assert_nothing_failed(trial)

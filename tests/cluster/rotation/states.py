@@ -62,7 +62,7 @@ class SigningWatch:
             except (aiohttp.ClientError, TimeoutError) as error:
                 self._ledger.fail(f"the JWKS of {url}: {error!r}")
                 continue
-            kids = [key["kid"] for key in json.loads(body)["keys"]] if status == 200 else []
+            kids = [key["kid"][:8] for key in json.loads(body)["keys"]] if status == 200 else []
             if kids:
                 self._ledger.well("looks at a JWKS")
                 self._tell(f"JWKS of {url}", kids)

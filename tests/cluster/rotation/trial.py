@@ -30,8 +30,6 @@ from tests.manifests import manifest
 from tests.sample_keys import sample_key
 
 TOKEN_LIFETIME = 15
-# Half of the lead time is what verifiers may keep the JWKS for.
-PUBLISH_BEFORE = 4
 OVERLAP = 20
 # How late a workload may see its new Secret: within the overlap.
 LATE = 10.0
@@ -43,7 +41,6 @@ SETTINGS = {
     # A line for each request would be most of the load.
     "KEYTURN_LOG_LEVEL": "INFO",
 }
-SIGNING = {"publishBefore": f"{PUBLISH_BEFORE}s"}
 
 
 @dataclass
@@ -99,7 +96,7 @@ class Killer:
             else:
                 # It finds what it was asked for meanwhile: a rotation or two may be at any point.
                 await self._acts()
-                await asyncio.sleep(random.uniform(0.0, 1.5))
+                await asyncio.sleep(random.choice((random.uniform(0.0, 0.8), random.uniform(0.0, 4.0))))
             await asyncio.to_thread(self._kill_and_start)
 
     async def _acts(self) -> None:
