@@ -152,8 +152,14 @@ COMPONENTS: Final[dict[str, Any]] = {
                     "type": "string",
                     "enum": ["urn:ietf:params:oauth:client-assertion-type:jwt-bearer"],
                 },
-                "client_assertion": {"type": "string", "description": "A JWT signed by a key of the client."},
-                "client_id": {"type": "string", "description": "Optional; the assertion's `sub`."},
+                "client_assertion": {
+                    "type": "string",
+                    "description": "A JWT signed by a key of the client, or a pod's projected ServiceAccount token.",
+                },
+                "client_id": {
+                    "type": "string",
+                    "description": "Optional; the assertion's `sub`. Required with a pod's token.",
+                },
                 "audience": {"type": "array", "items": {"type": "string"}, "description": "May stand several times."},
                 "resource": {"type": "array", "items": {"type": "string"}, "description": "RFC 8707."},
                 "scope": {"type": "string", "description": "Narrows the permissions, separated by spaces."},

@@ -72,10 +72,10 @@ class Verifier:
 class Mounted:
     """A Secret as a workload finds it mounted: each version comes into sight some seconds (`lag`) after it was written."""
 
-    def __init__(self, read: Callable[[], Awaitable[Mapping[str, Any]]], ledger: Ledger, name: str) -> None:
-        self._read = read
+    def __init__(self, ledger: Ledger, name: str) -> None:
         self._ledger = ledger
         self._name = name
+        self.read: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
         self.versions: list[tuple[float, dict[str, str]]] = []
 
     def seen(self, lag: float) -> dict[str, str]:
@@ -84,7 +84,8 @@ class Mounted:
         return (old or [self.versions[0][1]])[-1]
 
     async def look(self) -> None:
-        encoded = (await self._read()).get("data") or {}
+        assert self.read is not None
+        encoded = (await self.read()).get("data") or {}
         data = {name: base64.b64decode(value).decode() for name, value in encoded.items()}
         if "client_id" in data and (not self.versions or self.versions[-1][1] != data):
             self.versions.append((time.monotonic(), data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -26,7 +27,7 @@ from tests.cluster.clients import World
 from tests.cluster.rotation.ledger import Ledger
 from tests.cluster.rotation.parties import AUDIENCE, Credential, Mounted, Parties, Proof, by_key, by_secret
 from tests.cluster.rotation.states import SigningWatch
-from tests.manifests import manifest
+from tests.manifests import Manifest, manifest
 from tests.sample_keys import sample_key
 
 TOKEN_LIFETIME = 15
@@ -41,6 +42,12 @@ SETTINGS = {
     # A line for each request would be most of the load.
     "KEYTURN_LOG_LEVEL": "INFO",
 }
+
+
+# The clients whose credentials the operator makes.
+GENERATED: dict[str, Manifest] = {}
+
+Work = Callable[[], Awaitable[None]]
 
 
 @dataclass
@@ -77,6 +84,19 @@ def kubernetes(installation: Installation) -> Kubernetes:
     assert server is not None
     http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), timeout=aiohttp.ClientTimeout(total=20))
     return Kubernetes(http, server, installation.namespace)
+
+
+@dataclass
+class Generated:
+    """A client whose credential the operator makes, in a Secret of the client's name. `of` turns the Secret into a credential."""
+
+    name: str
+    mounted: Mounted
+    of: Callable[[Mapping[str, str]], Credential]
+
+    def proof(self, lag: float) -> Proof:
+        """With what the workload sees in its Secret, so many seconds late."""
+        return self.of(self.mounted.seen(lag))()
 
 
 @dataclass
@@ -132,31 +152,18 @@ class Trial:
         self.killer = Killer(self.installation, self.ledger)
         self.urls = [one.url for one in world.replicas]
         self.issuer = self.installation.url
-        self.keys: Mounted
-        self.secrets: Mounted
+        self.generated = [self._generated(name) for name in GENERATED]
 
     def prepare(self) -> None:
         """Applies the clients and the rule, and waits until all of them are in force."""
         grants = {"permissions": ["load"], "audiences": [AUDIENCE]}
-        generated = {"rotateEvery": "720h", "keepPrevious": f"{OVERLAP}s"}
-        own = {"publicKeys": [{"jwk": dict(sample_key("ES256").public.jwk)}], **grants}
-        key = {"generateKey": {"secretName": "load-key", **generated}, **grants}
-        secret = {
-            "authMethod": "client_secret_basic",
-            "clientSecret": {"secretName": "load-secret", **generated},
-            **grants,
-        }
-        self.world.apply(
-            *(
-                manifest("ClientCredential", name, spec)
-                for name, spec in (("load-own", own), ("load-key", key), ("load-secret", secret))
-            )
-        )
+        specs = {"load-own": {"publicKeys": [{"jwk": dict(sample_key("ES256").public.jwk)}]}, **GENERATED}
+        self.world.apply(*(manifest("ClientCredential", name, {**spec, **grants}) for name, spec in specs.items()))
         self.world.rule("load", {"path": "/load", "permissions": {"anyOf": ["load"]}})
-        self.world.objects.wait_all_ready("clientcredentials", ["load-own", "load-key", "load-secret"], seconds=30)
+        self.world.objects.wait_all_ready("clientcredentials", list(specs), seconds=30)
 
     async def run(self, seconds: float, *, kill: bool = False, least_kills: int = 0) -> None:
-        """Load, rotations and watches for so long; with `kill` also until the operator was killed often enough, at most thrice as long."""
+        """Load, rotations and watches for so long; with `kill` also until the operator was killed often enough, at most six times as long."""
         limits = aiohttp.ClientTimeout(total=20)
         store = open_store(self.installation.store_url)
         await store.open()
@@ -164,27 +171,25 @@ class Trial:
         try:
             async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=limits) as http:
                 parties = Parties(http, self.urls, self.issuer, self.ledger, TOKEN_LIFETIME)
-                self.keys = Mounted(partial(admin.get, "secrets", "load-key"), self.ledger, "load-key")
-                self.secrets = Mounted(partial(admin.get, "secrets", "load-secret"), self.ledger, "load-secret")
-                await self.keys.look()
-                await self.secrets.look()
+                for one in self.generated:
+                    one.mounted.read = partial(admin.get, "secrets", one.name)
+                    await one.mounted.look()
                 works = [*self._load(parties), *self._watches(http, admin, store), *self._rotations(admin)]
                 if kill:
                     works.append(self.killer.run)
                 await self._for(seconds, works, lambda: self.killer.kills >= least_kills)
-                await self._ended_credentials_are_refused(http)
+                for one in self.generated:
+                    await self._ended_are_refused(http, one)
         finally:
             await admin.http.close()
             await store.close()
 
-    async def _for(
-        self, seconds: float, works: Sequence[Callable[[], Awaitable[None]]], enough: Callable[[], bool]
-    ) -> None:
+    async def _for(self, seconds: float, works: Sequence[Work], enough: Callable[[], bool]) -> None:
         """Runs all works at the same time. One that ends by itself has failed."""
         tasks = [asyncio.ensure_future(work()) for work in works]
         began = time.monotonic()
         try:
-            while time.monotonic() - began < seconds or (not enough() and time.monotonic() - began < 3 * seconds):
+            while time.monotonic() - began < seconds or (not enough() and time.monotonic() - began < 6 * seconds):
                 done, _ = await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
@@ -194,47 +199,42 @@ class Trial:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _load(self, parties: Parties) -> list[Callable[[], Awaitable[None]]]:
-        own = sample_key("ES256")
-        pem = own.to_pem().decode()
-        by_own = by_key(f"{self.world.namespace}.load-own", self.issuer, pem, "ES256", own.kid)
-        provers: list[tuple[str, Credential]] = [("its own key", by_own)] * 4
-        for lag, when in ((0.0, "at once"), (LATE, "late")):
-            key, secret = partial(self._with_key_of, lag), partial(self._with_secret_of, lag)
-            provers += [(f"a generated key, {when}", key), (f"a generated secret, {when}", secret)] * 2
+    def _generated(self, name: str) -> Generated:
+        client_id = f"{self.world.namespace}.{name}"
+
+        def of(data: Mapping[str, str]) -> Credential:
+            if "client_secret" in data:
+                return by_secret(client_id, data["client_secret"])
+            return by_key(client_id, self.issuer, data["private_key.pem"], "RS256", data["key_id"])
+
+        return Generated(name, Mounted(self.ledger, name), of)
+
+    def _load(self, parties: Parties) -> list[Work]:
+        key = sample_key("ES256")
+        own = by_key(f"{self.world.namespace}.load-own", self.issuer, key.to_pem().decode(), "ES256", key.kid)
+        provers: list[tuple[str, Credential]] = [("load-own", own)] * 4
+        for one in self.generated:
+            provers += [
+                (f"{one.name} at once", partial(one.proof, 0.0)),
+                (f"{one.name} late", partial(one.proof, LATE)),
+            ] * 2
         return [*(partial(parties.call, name, prove) for name, prove in provers), parties.look_back]
 
-    def _with_key_of(self, lag: float) -> Proof:
-        return self._by_key(self.keys.seen(lag))()
-
-    def _with_secret_of(self, lag: float) -> Proof:
-        return self._by_secret(self.secrets.seen(lag))()
-
-    def _by_key(self, secret: Mapping[str, str]) -> Credential:
-        client_id = f"{self.world.namespace}.load-key"
-        return by_key(client_id, self.issuer, secret["private_key.pem"], "RS256", secret["key_id"])
-
-    def _by_secret(self, secret: Mapping[str, str]) -> Credential:
-        return by_secret(f"{self.world.namespace}.load-secret", secret["client_secret"])
-
-    def _watches(
-        self, http: aiohttp.ClientSession, admin: Kubernetes, store: Store
-    ) -> list[Callable[[], Awaitable[None]]]:
+    def _watches(self, http: aiohttp.ClientSession, admin: Kubernetes, store: Store) -> list[Work]:
         async def row() -> Mapping[str, Any]:
             (stored,) = await store.live(Kind.SIGNING_KEY)
             return stored.record.body
 
         watch = self.watch
         return [
-            self.keys.follow,
-            self.secrets.follow,
+            *(one.mounted.follow for one in self.generated),
             partial(watch.secret, partial(admin.get, "secrets", SIGNING_KEY)),
             partial(watch.status, partial(admin.get, "signingkeys", SIGNING_KEY)),
             partial(watch.row, row),
             *(partial(watch.jwks, http, url) for url in self.urls),
         ]
 
-    def _rotations(self, admin: Kubernetes) -> list[Callable[[], Awaitable[None]]]:
+    def _rotations(self, admin: Kubernetes) -> list[Work]:
         async def again(plural: str, name: str, every: float) -> None:
             while True:
                 await asyncio.sleep(every * random.uniform(0.7, 1.3))
@@ -243,21 +243,21 @@ class Trial:
 
         return [
             partial(again, "signingkeys", SIGNING_KEY, SIGNING_KEY_EVERY),
-            partial(again, "clientcredentials", "load-key", CREDENTIALS_EVERY),
-            partial(again, "clientcredentials", "load-secret", CREDENTIALS_EVERY),
+            *(partial(again, "clientcredentials", one.name, CREDENTIALS_EVERY) for one in self.generated),
         ]
 
-    async def _ended_credentials_are_refused(self, http: aiohttp.ClientSession) -> None:
+    async def _ended_are_refused(self, http: aiohttp.ClientSession, one: Generated) -> None:
         """What was replaced longer ago than the overlap proves nobody any more."""
-        for mounted, make in ((self.keys, self._by_key), (self.secrets, self._by_secret)):
-            replaced = zip(mounted.versions, mounted.versions[1:], strict=False)
-            ended = [old for (_, old), (at, _) in replaced if time.monotonic() - at > OVERLAP + 2]
-            if not ended:
-                self.ledger.fail("no credential was replaced long enough ago")
-                continue
-            headers, proof = make(ended[-1])()
-            for url in self.urls:
-                form = {"grant_type": "client_credentials", **proof}
-                async with http.post(f"{url}/oauth/token", data=form, headers=headers) as answer:
-                    if answer.status != 401:
-                        self.ledger.fail(f"{url} answers {answer.status} to a credential whose overlap has ended")
+        versions = one.mounted.versions
+        replaced = itertools.pairwise(versions)
+        ended = [old for (_, old), (at, _) in replaced if time.monotonic() - at > OVERLAP + 2]
+        if not ended:
+            self.ledger.fail(f"no credential of {one.name} was replaced long enough ago")
+            return
+        headers, proof = one.of(ended[-1])()
+        form = {"grant_type": "client_credentials", **proof}
+        for url in self.urls:
+            async with http.post(f"{url}/oauth/token", data=form, headers=headers) as answer:
+                if answer.status != 401:
+                    what = f"a credential of {one.name} whose overlap has ended"
+                    self.ledger.fail(f"{url} answers {answer.status} to {what}")

@@ -79,7 +79,10 @@ def test_a_relative_link_leads_to_something(document: str, link: str) -> None:
 def test_a_block_that_names_a_test_is_run_by_it() -> None:
     marks = [(block, RUN_BY.fullmatch(block.mark)) for document in DOCUMENTS for block in blocks(document)]
     named = [(block, mark[1]) for block, mark in marks if mark]
-    assert [(name_of(block.document), test) for block, test in named] == [("README.md", "tests/cluster/test_readme.py")]
+    assert {(name_of(block.document), test) for block, test in named} == {
+        ("README.md", "tests/cluster/test_readme.py"),
+        ("docs/keys.md", "tests/cluster/test_runbooks.py"),
+    }
     assert all((PROJECT / test).is_file() for _, test in named)
 
 
