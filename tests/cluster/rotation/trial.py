@@ -163,7 +163,7 @@ class Trial:
         self.world.objects.wait_all_ready("clientcredentials", list(specs), seconds=30)
 
     async def run(self, seconds: float, *, kill: bool = False, least_kills: int = 0) -> None:
-        """Load, rotations and watches for so long; with `kill` also until the operator was killed often enough, at most six times as long."""
+        """Load, rotations and watches for so long; with `kill` also until enough kills, at most six times as long."""
         limits = aiohttp.ClientTimeout(total=20)
         store = open_store(self.installation.store_url)
         await store.open()
