@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from keyturn import __version__
 from keyturn.snapshot import Snapshot
-from keyturn_api import docs, registration_docs
+from keyturn_api import docs, docs_page
 from keyturn_api.addresses import CallerAddresses
 from keyturn_api.errors import SERVER_ERROR, ApiError
 from keyturn_api.http import Disconnected, Receive, Response, Scope, Send, oauth_error, problem, request_id
@@ -109,17 +109,13 @@ def build_framework(
         title="Keyturn",
         version=__version__,
         summary="OAuth 2.0 client credentials as Kubernetes resources.",
-        docs_url=f"{prefix}/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url=f"{prefix}/openapi.json",
-        openapi_tags=[
-            {"name": "Tokens", "description": "For clients: get a token, look at one."},
-            registration_docs.TAG,
-            {"name": "Gateway", "description": "For API gateways: may this request pass?"},
-            {"name": "Metadata", "description": "For programs that verify tokens or look for endpoints."},
-            {"name": "Probes", "description": "For Kubernetes and load balancers."},
-        ],
+        description=docs.DESCRIPTION,
+        openapi_tags=list(docs.TAGS),
     )
+    docs_page.add(app, prefix)
     static = oauth_metadata(settings, registration=registration)  # read once: a file that cannot be read ends the start
     # More than one path is one document: only the first stands in the documentation.
     places = metadata_paths(settings)
@@ -170,12 +166,9 @@ def build_framework(
 
     def documented() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = generate()
-            hot = {f"{prefix}{path}": item for path, item in docs.paths(settings.header_prefix).items()}
-            schema["paths"] = {**hot, **schema["paths"]}
-            components = schema.setdefault("components", {})
-            for kind, members in (*docs.COMPONENTS.items(), *registration_docs.COMPONENTS.items()):
-                components[kind] = {**components.get(kind, {}), **members}
+            schema = docs.add(
+                generate(), prefix=prefix, base_url=settings.base_url, header_prefix=settings.header_prefix
+            )
             app.openapi_schema = schema
         return app.openapi_schema
 
