@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[1]
 # Unit tests first: the cheapest failure is the first to show. The cluster's programs are built meanwhile.
-PARTS = ("unit", "store", "api", "realclients", "cluster")
+PARTS = ("unit", "store", "api", "gateways", "realclients", "cluster")
 BUILD_LOG = PROJECT / ".run" / "cluster-build.log"
 
 

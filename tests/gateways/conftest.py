@@ -1,0 +1,148 @@
+"""One installation for all gateways; each gateway is started once, with a Keyturn that reads its profile."""
+
+import datetime
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from keyturn.records import Kind as RecordKind
+from keyturn.rules.state import Condition, RouteState, RuleState
+from keyturn.rules.table import RouteTable
+from tests.api.installation import ApiProcess, Installation, assertion, form, free_port
+from tests.gateways.gateways import BY_NAME, KINDS, RunningGateway, names, ports_for
+from tests.gateways.relay import Relay
+from tests.gateways.upstream import Upstream
+from tests.sample_keys import sample_key
+from tests.unit.rules import corpus
+
+BILLING = sample_key(number=12)
+GUEST = sample_key(number=13)
+OPEN, ORDERS = Condition(public=True), Condition(any_of=("orders:read",))
+RULES = {
+    "corpus": corpus.RULE,
+    "orders": RuleState(
+        routes=(
+            RouteState("/a/b", ("ALL",), Condition(any_of=("secret",))),
+            RouteState("/orders", ("GET",), ORDERS, Condition(any_of=("office",))),
+            RouteState("/orders", ("POST",), Condition(any_of=("orders:write",))),
+            RouteState("/mobile", ("ALL",), Condition(expression='clientType == "mobile"')),
+            RouteState("/upload", ("POST", "PUT"), ORDERS),
+        )
+    ),
+    "open-host": RuleState(hosts=("open.example",), routes=(RouteState("/hosted", ("ALL",), OPEN),)),
+    "shop-host": RuleState(hosts=("shop.example",), routes=(RouteState("/hosted", ("ALL",), ORDERS),)),
+}
+TABLE = RouteTable.build([(f"team/{name}", rule) for name, rule in RULES.items()])
+PERMISSIONS = ("secret", "orders:read")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """`permitted` may read what is secret, `guest` may nothing."""
+
+    permitted: str
+    guest: str
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def installed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
+    installation = Installation(tmp_path_factory.mktemp("gateways"))
+    await installation.open()
+    await installation.add_key_client("team.billing", BILLING, permissions=PERMISSIONS)
+    await installation.add_key_client("team.guest", GUEST, permissions=())
+    for name, rule in RULES.items():
+        await installation.put(RecordKind.ACCESS_RULE, name, rule.to_body())
+    try:
+        yield installation
+    finally:
+        await installation.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tls.crt`, `tls.key`, and both in `tls.pem`."""
+    folder = tmp_path_factory.mktemp("certificates")
+    certificate, key = self_signed("shop.example")
+    for name, content in (("tls.crt", certificate), ("tls.key", key), ("tls.pem", certificate + key)):
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def self_signed(host: str) -> tuple[bytes, bytes]:
+    """A certificate for a day, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    form_of_key = serialization.PrivateFormat.PKCS8
+    private = key.private_bytes(serialization.Encoding.PEM, form_of_key, serialization.NoEncryption())
+    return certificate.public_bytes(serialization.Encoding.PEM), private
+
+
+@dataclass
+class World:
+    """A gateway with all around it. `relay` is its way to Keyturn."""
+
+    gateway: RunningGateway
+    process: ApiProcess
+    relay: Relay
+    tokens: Tokens
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=names(KINDS))
+async def world(
+    request: pytest.FixtureRequest,
+    installed: Installation,
+    upstream: Upstream,
+    certificates: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[World]:
+    kind = BY_NAME[request.param]
+    grpc_port = free_port()
+    process = installed.start(gateway_profile=kind.profile, grpc_port=str(grpc_port))
+    relay = await Relay(grpc_port if kind.profile == "envoy-grpc" else process.port).open()
+    gateway = RunningGateway(
+        kind, ports_for(relay.port, upstream.port), upstream, tmp_path_factory.mktemp("gateway"), certificates
+    )
+    try:
+        await process.ready()
+        await gateway.started()
+        tokens = Tokens(await token(process, "team.billing"), await token(process, "team.guest"))
+        yield World(gateway, process, relay, tokens)
+    finally:
+        gateway.end()
+        await relay.close()
+        process.end()
+
+
+async def token(process: ApiProcess, client_id: str) -> str:
+    key = BILLING if client_id == "team.billing" else GUEST
+    async with httpx2.AsyncClient(base_url=process.url) as http:
+        answer = await http.post("/oauth/token", data=form(assertion(key, client_id)))
+    assert answer.status_code == 200, answer.text
+    access: str = answer.json()["access_token"]
+    return access
