@@ -43,7 +43,9 @@ def configure(*, level: str, form: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # At DEBUG these write statements with their parameters, or a line for each byte that arrives.
-    for noisy in ("aiosqlite", "alembic", "asyncio", "asyncpg", "sqlalchemy", "uvicorn", "watchfiles"):
+    for noisy in (
+        *("aiosqlite", "alembic", "asyncio", "asyncpg", "httpcore2", "httpx2", "sqlalchemy", "uvicorn", "watchfiles"),
+    ):
         logging.getLogger(noisy).setLevel(max(logging.getLevelName(level), logging.WARNING))
 
 

@@ -138,9 +138,11 @@ _DESCRIPTIONS: Final = {
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Documented refusals."""
     schema = {"$ref": "#/components/schemas/OAuthError"}
+    described: dict[int | str, str] = {status: _DESCRIPTIONS[status] for status in statuses}
+    described["default"] = "An unexpected failure; `error_description` names its id in the log."
     return {
-        status: {"description": _DESCRIPTIONS[status], "content": {"application/json": {"schema": schema}}}
-        for status in statuses
+        status: {"description": text, "content": {"application/json": {"schema": schema}}}
+        for status, text in described.items()
     }
 
 

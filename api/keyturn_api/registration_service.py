@@ -1,6 +1,7 @@
 """Registration put together: what of it this installation has, its routes, and what goes on beside the requests."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from fastapi import FastAPI
 
@@ -18,6 +19,9 @@ from keyturn_api.registration_routes import add_routes
 from keyturn_api.registration_upkeep import RegistrationUpkeep
 from keyturn_api.settings import ApiSettings
 from keyturn_api.snapshot_changes import SnapshotChanges
+
+# Each makes a Secret that stays for ten minutes: no client fills the cluster's database with them.
+_UPDATES_PER_MINUTE: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ def build_registration(
     registration = Registration(
         settings, snapshot, registrar, tokens, administration, RateLimiter(settings.registrations_per_minute)
     )
-    configuration = ClientConfiguration(settings, snapshot, registrar, RateLimiter(settings.registrations_per_minute))
+    updates = min(settings.registrations_per_minute, _UPDATES_PER_MINUTE)
+    configuration = ClientConfiguration(settings, snapshot, registrar, RateLimiter(updates))
     return RegistrationService(
         registration,
         configuration,

@@ -224,8 +224,8 @@ class ApiSettings(UserSettings):
     )
     registrations_per_minute: int = setting(
         30,
-        "Registrations that an address (of IPv6: a network of 64 bits) may ask for in a minute, and updates that a client may; beyond "
-        "that 429. Each worker counts for itself; 0 switches the limit off.",
+        "Registrations that an address (of IPv6: a network of 64 bits) may ask for in a minute, beyond that 429. A client may update its "
+        "own as often, and 6 times at most. Each worker counts for itself; 0 switches both limits off.",
         ge=0,
         le=100_000,
     )

@@ -74,8 +74,10 @@ def test_without_a_method_a_secret_is_made_and_shown_once(portal: Portal, world:
     assert set(kept["data"]) == {"client_secret_hash", "registration_token_hash"}
     assert kept["metadata"]["ownerReferences"][0]["uid"] == registered.object()["metadata"]["uid"]
     everything = world.kubectl("get", "cc,secrets,events", "-o=yaml")
-    for planted in (told["client_secret"], registered.token):
+    logs = "".join(path.read_text(errors="replace") for path in world.installation.state.glob("logs/*"))
+    for planted in (told["client_secret"], registered.token, world.installation.registration_token):
         assert planted not in everything
+        assert planted not in logs
     again = registered.read()
     assert "client_secret" not in again.json()
 

@@ -9,7 +9,7 @@ import httpx2
 from keyturn_dev.waiting import wait_until
 from tests.cluster.clients import World, as_object
 from tests.cluster.conftest import StartWorld
-from tests.cluster.portal import Portal, Registered, audit_lines, new_key
+from tests.cluster.portal import Portal, Registered, audit_lines, bearer, new_key
 
 CAP = 4
 
@@ -58,11 +58,27 @@ def test_a_flood_of_registrations_does_not_fill_the_database_and_what_nobody_app
 
 
 def test_an_address_registers_so_often_and_no_more(start_world: StartWorld) -> None:
-    world = start_world(settings={"KEYTURN_RATE_LIMIT_EXEMPT": "", "KEYTURN_REGISTRATIONS_PER_MINUTE": "2"})
+    settings = {
+        "KEYTURN_RATE_LIMIT_EXEMPT": "",
+        "KEYTURN_REGISTRATIONS_PER_MINUTE": "2",
+        "KEYTURN_TRUSTED_PROXIES": "127.0.0.0/8",
+        "KEYTURN_ADMINISTRATION_SERVER_TOKENS": "true",
+    }
+    world = start_world(settings=settings)
     portal = Portal(world)
-    answers = [portal.register({"jwks_uri": "https://x.example"}) for _ in range(3)]
+
+    def register(address: str) -> httpx2.Response:
+        headers = {**bearer(world.installation.registration_token), "X-Forwarded-For": f"198.51.100.7, {address}"}
+        url = f"{world.installation.url}/register"
+        return httpx2.post(url, json={"jwks_uri": "https://x.example"}, headers=headers)
+
+    answers = [register("203.0.113.1") for _ in range(3)]
     assert [one.status_code for one in answers] == [400, 400, 429]
     assert int(answers[-1].headers["retry-after"]) >= 1
+    assert register("203.0.113.2").status_code == 400, "another address behind the same proxy"
+    # The setting for migrations: a token that the API server itself would take.
+    assert portal.clients({}, portal.caller("writer", "create", audience="")).status_code == 201
+    assert portal.clients({}, portal.caller("reader", "get", audience="")).status_code == 403
 
 
 def test_with_the_operator_down_nothing_is_left_and_nothing_is_changed(start_world: StartWorld) -> None:
