@@ -2,10 +2,22 @@
 
 import logging
 import sys
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
+
+_NOISY: Final = (
+    "aiosqlite",
+    "alembic",
+    "asyncio",
+    "asyncpg",
+    "httpcore2",
+    "httpx2",
+    "sqlalchemy",
+    "uvicorn",
+    "watchfiles",
+)
 
 
 def configure(*, level: str, form: str) -> None:
@@ -43,9 +55,7 @@ def configure(*, level: str, form: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # At DEBUG these write statements with their parameters, or a line for each byte that arrives.
-    for noisy in (
-        *("aiosqlite", "alembic", "asyncio", "asyncpg", "httpcore2", "httpx2", "sqlalchemy", "uvicorn", "watchfiles"),
-    ):
+    for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(max(logging.getLevelName(level), logging.WARNING))
 
 

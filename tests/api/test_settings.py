@@ -48,6 +48,13 @@ ELSEWHERE = {
     "KEYTURN_STORE_PREPARED": "tests/api/test_settings.py::test_postgresql_is_heard_through_the_url_for_listening",
     "KEYTURN_STORE_LISTEN_URL": "tests/api/test_settings.py::test_postgresql_is_heard_through_the_url_for_listening",
     "KEYTURN_GRPC_PORT": "tests/api/test_envoy_grpc.py",
+    # Registration needs a Kubernetes API and an operator.
+    "KEYTURN_REGISTRATION": "tests/cluster/test_registration_limits.py",
+    "KEYTURN_REGISTRATION_TOKENS_DIRECTORY": "tests/cluster/test_registration.py",
+    "KEYTURN_REGISTRATIONS_PER_MINUTE": "tests/cluster/test_registration_limits.py",
+    "KEYTURN_REGISTRATION_MAX_PENDING": "tests/cluster/test_registration_limits.py",
+    "KEYTURN_REGISTRATION_PENDING_TTL": "tests/cluster/test_registration_limits.py",
+    "KEYTURN_REGISTRATION_TIMEOUT": "tests/cluster/test_registration_limits.py",
 }
 
 
