@@ -5,6 +5,7 @@ answers, and the answer becomes a message.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -20,6 +21,7 @@ from keyturn_api.http_protocol import TARGET
 from keyturn_api.logs import get_logger
 from keyturn_api.profiles.envoy_grpc import AUTHORITY
 from keyturn_api.profiles.question import CONTEXT
+from keyturn_api.settings import ApiSettings
 
 _log = get_logger("envoy_grpc")
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
@@ -148,11 +150,33 @@ def removed_headers(prefix: str, *, context_headers: bool) -> tuple[bytes, ...]:
     return tuple(name.encode() for name in (*sorted(aliases), "client_type", *context))
 
 
+def server_credentials(certificate: Path, key: Path) -> Any:
+    """TLS with the service's own certificate, read anew for each connection that comes. Raises OSError where it is not there.
+
+    gRPC keeps the last pair where the new one does not fit together.
+    """
+
+    def read() -> Any:
+        return grpc.ssl_server_certificate_configuration([(key.read_bytes(), certificate.read_bytes())])
+
+    def changed() -> Any:
+        try:
+            return read()
+        except OSError as error:
+            _log.warning("tls_certificate_unusable", cause=f"{type(error).__name__}: {error.strerror or error}")
+            return None
+
+    return grpc.dynamic_ssl_server_credentials(read(), changed)
+
+
 class GrpcServer:
     """The server of one process. Several processes may listen on one port (`shared`): the kernel spreads connections."""
 
-    def __init__(self, authorization: Authorization, *, address: str, shared: bool) -> None:
+    def __init__(
+        self, authorization: Authorization, *, address: str, shared: bool, credentials: Any | None = None
+    ) -> None:
         self._address = address
+        self._credentials = credentials
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             options=(
@@ -181,7 +205,10 @@ class GrpcServer:
         """Listens. Raises OSError where the port is taken."""
         await self.tell(ready=False)
         try:
-            self._server.add_insecure_port(self._address)
+            if self._credentials is None:
+                self._server.add_insecure_port(self._address)
+            else:
+                self._server.add_secure_port(self._address, self._credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self._address}: {error}") from error
         await self._server.start()
@@ -190,3 +217,18 @@ class GrpcServer:
     async def stop(self, grace: float) -> None:
         """Takes no more calls; those in flight have `grace` seconds."""
         await self._server.stop(grace)
+
+
+def server_for(settings: ApiSettings, decide: Decide) -> GrpcServer:
+    """The server that an installation's settings ask for. Raises OSError where the certificate is not there."""
+    credentials = None
+    if settings.tls_cert_file is not None and settings.tls_key_file is not None:
+        credentials = server_credentials(settings.tls_cert_file, settings.tls_key_file)
+    removed = removed_headers(settings.header_prefix, context_headers=settings.context_headers)
+    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    return GrpcServer(
+        Authorization(decide, prefix=settings.header_prefix, removed=removed),
+        address=f"{host}:{settings.grpc_port}",
+        shared=settings.workers > 1,
+        credentials=credentials,
+    )

@@ -196,15 +196,9 @@ def grpc_server(settings: ApiSettings, gateway: Gateway) -> "GrpcServer | None":
     """The gateway check by gRPC where the installation's profile is that; else its library is not even loaded."""
     if settings.gateway_profile != "envoy-grpc":
         return None
-    from keyturn_api.envoy_grpc import Authorization, GrpcServer, removed_headers
+    from keyturn_api import envoy_grpc
 
-    removed = removed_headers(settings.header_prefix, context_headers=settings.context_headers)
-    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
-    return GrpcServer(
-        Authorization(gateway, prefix=settings.header_prefix, removed=removed),
-        address=f"{host}:{settings.grpc_port}",
-        shared=settings.workers > 1,
-    )
+    return envoy_grpc.server_for(settings, gateway)
 
 
 def connect(settings: ApiSettings) -> Kubernetes | None:

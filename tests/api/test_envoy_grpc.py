@@ -1,6 +1,9 @@
 """Envoy's checks by gRPC against real processes: every worker answers, health follows readiness, a port that is taken ends the start."""
 
+import asyncio
 import socket
+import time
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,6 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from tests.api.conftest import APP
 from tests.api.installation import ApiProcess, Installation, assertion, form, free_port
+from tests.server_certificate import self_signed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -104,3 +108,44 @@ async def test_a_message_that_is_none_is_no_decision(installation: Installation)
             await junk(b"\x0a" + b"\xff" * 2_000_000, timeout=10)
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (await check(port, "/open", None))[0].status.code == 0
+
+
+async def test_with_a_certificate_checks_are_encrypted_and_a_renewed_one_is_taken(
+    installation: Installation, tmp_path: Path
+) -> None:
+    port = free_port()
+    files = tmp_path / "tls.crt", tmp_path / "tls.key"
+
+    def renew() -> bytes:
+        pair = self_signed("localhost")
+        for file, content in zip(files, pair, strict=True):
+            file.write_bytes(content)
+        return pair[0]
+
+    async def health_over(certificate: bytes) -> Any:
+        credentials = grpc.ssl_channel_credentials(certificate)
+        # Connections are made anew, or the renewed certificate would not be seen.
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        async with grpc.aio.secure_channel(f"localhost:{port}", credentials, options) as channel:
+            sent = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
+            return (await sent(health_pb2.HealthCheckRequest(), timeout=10)).status
+
+    first = renew()
+    tls = {"tls_cert_file": str(files[0]), "tls_key_file": str(files[1])}
+    process = installation.start(grpc_port=str(port), **PROFILE, **tls)
+    end = time.monotonic() + 30
+    while "serving_grpc" not in process.output():
+        assert time.monotonic() < end, process.output()
+        await asyncio.sleep(0.05)
+    known = (health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert await health_over(first) in known
+    with pytest.raises(grpc.aio.AioRpcError):
+        await health(port)
+    second = renew()
+    assert await health_over(second) in known
+    with pytest.raises(grpc.aio.AioRpcError):
+        await health_over(first)

@@ -1,6 +1,5 @@
 """One installation for all gateways; each gateway is started once, with a Keyturn that reads its profile."""
 
-import datetime
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +7,6 @@ from pathlib import Path
 import httpx2
 import pytest
 import pytest_asyncio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from keyturn.records import Kind as RecordKind
 from keyturn.rules.state import Condition, RouteState, RuleState
@@ -21,6 +16,7 @@ from tests.gateways.gateways import BY_NAME, KINDS, RunningGateway, names, ports
 from tests.gateways.relay import Relay
 from tests.gateways.upstream import Upstream
 from tests.sample_keys import sample_key
+from tests.server_certificate import self_signed
 from tests.unit.rules import corpus
 
 BILLING = sample_key(number=12)
@@ -80,27 +76,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in (("tls.crt", certificate), ("tls.key", key), ("tls.pem", certificate + key)):
         (folder / name).write_bytes(content)
     return folder
-
-
-def self_signed(host: str) -> tuple[bytes, bytes]:
-    """A certificate for a day, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    form_of_key = serialization.PrivateFormat.PKCS8
-    private = key.private_bytes(serialization.Encoding.PEM, form_of_key, serialization.NoEncryption())
-    return certificate.public_bytes(serialization.Encoding.PEM), private
 
 
 @dataclass
