@@ -105,23 +105,39 @@ def full_clients() -> list[Manifest]:
         "requested": {"permissions": ["orders:read"], "audiences": ["orders"]},
     }
     registered = {**spec, "authMethod": "client_secret_post", "registration": registration}
+    overlap = {"rotateEvery": "720h", "keepPrevious": "48h"}
+    with_keys |= {"generateKey": {"secretName": "full-key", "size": 3072, **overlap}, "deletionPolicy": "Retain"}
+    with_keys |= {"jwksUri": "https://keys.shop.example/jwks.json"}
+    generated = {"secretName": "full-generated", "generate": True, **overlap}
+    with_generated = {**spec, "authMethod": "client_secret_post", "clientSecret": generated}
     with_account = {**spec, "authMethod": "private_key_jwt", "serviceAccount": {"name": "full-account"}}
     return [
         manifest("ClientCredential", "full", with_keys),
         manifest("ClientCredential", "full-secret", with_secret),
         manifest("ClientCredential", "full-registered", registered),
+        manifest("ClientCredential", "full-generated", with_generated),
         manifest("ClientCredential", "full-workload", with_account),
     ]
 
 
 def full_client_status() -> Manifest:
-    key = {"kid": "rsa", "thumbprint": "jd5SIyU5_-", "algorithm": "RS256", "size": 2048, "source": "publicKeys"}
+    stamps = dict.fromkeys(("addedAt", "lastUsedAt", "expiresAt"), "2026-01-31T08:00:00Z")
+    history = {**stamps, "hint": "safe to remove: not used since ec came (2026-01-31T08:00:00Z)"}
+    key = {
+        "kid": "rsa",
+        "thumbprint": "jd5SIyU5_-",
+        "algorithm": "RS256",
+        "size": 2048,
+        "source": "publicKeys",
+        **history,
+    }
     return {
         "observedGeneration": 1,
         "clientId": "full-client",
         "permissions": 2,
         "secretName": "full-secret",
         "keys": [key],
+        "secrets": [{"id": "0123456789abcdef", "source": "clientSecret", **history}],
         "lastTokenIssuedAt": "2026-01-31T08:00:00Z",
         "conditions": conditions("Ready"),
     }

@@ -55,7 +55,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class ProvenClient:
-    """Who asks, for certain."""
+    """Who asks, for certain. `kid`: the key that proved it, or the secret's id."""
 
     state: ClientState
     kid: str
@@ -209,11 +209,11 @@ class ClientAuthenticator:
         except ApiError:
             self._limiter.succeeded(client_id[:_MAX_CLIENT_ID], attempt.address)  # nothing was tried
             raise
-        if not proven or state is None:
+        if proven is None or state is None:
             # The same whatever is wrong: who guesses learns nothing about which clients exist, and how they authenticate.
             raise invalid_client("client id and secret do not fit", reason="wrong_secret")
         self._limiter.succeeded(client_id[:_MAX_CLIENT_ID], attempt.address)
-        return self._look_again(ProvenClient(state, "", {}, ()))
+        return self._look_again(ProvenClient(state, proven.id, {}, ()))
 
     def _look_again(self, client: ProvenClient) -> ProvenClient:
         """The client as it is now: hashing and writing take time, in which it may have been stopped."""

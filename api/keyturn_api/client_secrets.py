@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from keyturn import secrets
-from keyturn.clients.state import SECRET_METHODS, ClientState
+from keyturn.clients.state import SECRET_METHODS, ClientState, SecretHash
 from keyturn_api.cache import GenerationCache
 from keyturn_api.errors import INVALID_CLIENT, ApiError, unavailable
 
@@ -72,38 +72,38 @@ class SecretVerifier:
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def matched_before(self, client: ClientState | None, secret: bytes, now: float) -> bool:
-        """Whether this secret matched a hash that still is this client's."""
+    def matched_before(self, client: ClientState | None, secret: bytes, now: float) -> SecretHash | None:
+        """The hash, still this client's, that this secret matched before."""
         if client is None or client.auth_method not in SECRET_METHODS:
-            return False
-        return any(
-            known.is_current(now) and self._matched.get(self._fingerprint(client, known.hash, secret))
-            for known in client.secrets
-        )
+            return None
+        for known in client.secrets:
+            if known.is_current(now) and self._matched.get(self._fingerprint(client, known.hash, secret)):
+                return known
+        return None
 
-    async def verify(self, client: ClientState | None, secret: bytes, now: float) -> bool:
-        """Hashes the secret; always as costly, whatever is wrong. Raises `ApiError` 503 when too many wait."""
+    async def verify(self, client: ClientState | None, secret: bytes, now: float) -> SecretHash | None:
+        """The client's hash that the secret matches; always as costly, whatever is wrong. Raises `ApiError` 503 when too many wait."""
         if self._waiting >= self._limit:
             raise unavailable("too many secrets are being checked", reason="hash_queue_full")
-        hashes: tuple[str, ...] = ()
+        hashes: tuple[SecretHash, ...] = ()
         if client is not None and client.auth_method in SECRET_METHODS:
-            hashes = tuple(known.hash for known in client.secrets if known.is_current(now))
+            hashes = tuple(known for known in client.secrets if known.is_current(now))
         self._waiting += 1
         try:
             matched = await asyncio.get_running_loop().run_in_executor(self._pool, self._check, secret, hashes)
         finally:
             self._waiting -= 1
         if matched is None or client is None:
-            return False
-        self._matched.put(self._fingerprint(client, matched, secret), True)
-        return True
+            return None
+        self._matched.put(self._fingerprint(client, matched.hash, secret), True)
+        return matched
 
-    def _check(self, secret: bytes, hashes: tuple[str, ...]) -> str | None:
-        for hashed in hashes:
-            if secrets.verify(secret, hashed):
-                return hashed
+    def _check(self, secret: bytes, hashes: tuple[SecretHash, ...]) -> SecretHash | None:
+        for known in hashes:
+            if secrets.verify(secret, known.hash):
+                return known
         usable = 0 < len(secret) <= secrets.MAX_SECRET_BYTES
-        if not usable or not any(secrets.is_slow(hashed) for hashed in hashes):
+        if not usable or not any(secrets.is_slow(known.hash) for known in hashes):
             # Nothing slow was done yet. A secret that no hash takes is replaced, so that it costs the same.
             if not self._dummy:
                 self._dummy = secrets.hash_secret(random.token_bytes(32).hex().encode(), self._cost)

@@ -142,7 +142,7 @@ class TokenEndpoint:
                 reserved=self._reserved,
             )
         )
-        self._activity.used(client.state.client_id, client.kid, now)
+        self._activity.used(client.state, client.kid, now)
         return _write(token, seconds, granted)
 
 

@@ -7,9 +7,11 @@ CONFLICTING: Final = "Conflicting"
 ROTATION_PENDING: Final = "RotationPending"
 TOKENS_INVALIDATED: Final = "TokensInvalidated"
 SECRET_RESTORED: Final = "SecretRestored"
+KEYS_EXPIRING: Final = "KeysExpiring"
+KEYS_FETCHED: Final = "KeysFetched"
 
 # Conditions that are bad news when they hold.
-WARNINGS: Final = frozenset({CONFLICTING, TOKENS_INVALIDATED, SECRET_RESTORED})
+WARNINGS: Final = frozenset({CONFLICTING, TOKENS_INVALIDATED, SECRET_RESTORED, KEYS_EXPIRING})
 
 # Ready=True
 ACCEPTED: Final = "Accepted"
@@ -56,3 +58,12 @@ SIGNING_KEYS_LOST: Final = "SigningKeysLost"
 KEYS_COMPROMISED: Final = "KeysCompromised"
 OLDER_SECRET: Final = "OlderSecret"
 OVER: Final = "Over"
+# KeysExpiring
+KEY_ENDS_SOON: Final = "KeyEndsSoon"
+NO_KEY_ENDS_SOON: Final = "NoKeyEndsSoon"
+# KeysFetched, and Ready=False while no copy counts
+FETCHED: Final = "Fetched"
+KEYS_REFUSED: Final = "KeysRefused"
+JWKS_URI_UNAVAILABLE: Final = "JwksUriUnavailable"
+JWKS_URI_INVALID: Final = "JwksUriInvalid"
+JWKS_URI_NOT_ALLOWED: Final = "JwksUriNotAllowed"

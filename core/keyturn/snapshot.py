@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import structlog
 
-from keyturn.clients.state import ClientState
+from keyturn.clients.state import SOURCE_GENERATE_KEY, ClientKey, ClientState
 from keyturn.jose.keys import KeyRejected, PublicKey, load
 from keyturn.keys.schedule import MAX_JWKS_AGE
 from keyturn.keys.state import KeyPhase, RingKey, SigningKeyState
@@ -37,21 +37,23 @@ class Client:
         self.state = state
         self._keys: dict[str, PublicKey | None] = {}
 
-    def key(self, kid: str | None, now: float) -> PublicKey | None:
-        """The key of this kid if it counts now. Without a kid: the only registered key (RFC 7523 prescribes none)."""
+    def candidates(self, kid: str | None, now: float) -> list[PublicKey]:
+        """The keys that count now and may have signed an assertion with this kid: one at most.
+
+        RFC 7523 prescribes no kid. Without one it is the only registered key; and each of the generated ones where there are no others,
+        so that a client which names none is not refused while the key that its Secret holds is being replaced.
+        """
         keys = self.state.keys
-        if kid is None:
-            if len(keys) != 1:
-                return None
-            registered = keys[0]
+        if kid is not None:
+            named = [key for key in keys if key.kid == kid][:1]
+        elif len(keys) == 1 or all(key.source == SOURCE_GENERATE_KEY for key in keys):
+            named = list(keys)
         else:
-            for registered in keys:
-                if registered.kid == kid:
-                    break
-            else:
-                return None
-        if not registered.is_current(now):
-            return None
+            named = []
+        found = (self._prepared(key) for key in named if key.is_current(now))
+        return [key for key in found if key is not None]
+
+    def _prepared(self, registered: ClientKey) -> PublicKey | None:
         if registered.kid not in self._keys:
             self._keys[registered.kid] = _prepare(registered.jwk, registered.algorithm)
         return self._keys[registered.kid]

@@ -1,38 +1,43 @@
 """ClientCredential → the client's row and status."""
 
-import asyncio
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from keyturn import reasons
 from keyturn.clients.client_id import default_client_id
-from keyturn.clients.parse import ClientSettings, SecretRef, invalidates, parse_client, secret_ref
+from keyturn.clients.parse import ClientSettings, invalidates, parse_client
 from keyturn.clients.registration_secret import held_registration
-from keyturn.clients.secret import with_secret
 from keyturn.clients.service_account import keep_account
-from keyturn.clients.state import ClientKey, ClientState, SecretHash
+from keyturn.clients.sources import Sources, read_sources
+from keyturn.clients.state import ClientState
 from keyturn.problems import Problem
 from keyturn.records import StoredRecord
 from keyturn.store.interface import Taken
-from keyturn.timestamps import InvalidTimestamp, format_rfc3339, parse_rfc3339
 from keyturn_operator import conditions, paused
+from keyturn_operator.client_sources import ClientSources, Given, compose, fetch_verdict, held_back, with_handed_out
+from keyturn_operator.client_status import (
+    hints_differ,
+    keys_expiring,
+    next_change,
+    status_fields,
+    taken,
+    usability,
+)
 from keyturn_operator.conditions import Verdict
 from keyturn_operator.context import Context, created_at, is_paused
-from keyturn_operator.kube.client import Object, collection
+from keyturn_operator.credentials import Credentials
+from keyturn_operator.jwk_sets import JwkSets
+from keyturn_operator.key_maker import KeyMaker
+from keyturn_operator.key_use import Uses, shown_uses
+from keyturn_operator.kube.client import Object
 from keyturn_operator.kube.errors import KubeError, KubeUnavailable
-from keyturn_operator.logs import get_logger
 from keyturn_operator.queue import Done, Key, Priority
 from keyturn_operator.references import SecretReferences
 from keyturn_operator.registrations import Registrations
 from keyturn_operator.rows import key_of, record_of
-from keyturn_operator.secret_material import SecretMaterial, read_secret
 from keyturn_operator.service_accounts import ServiceAccounts
-
-log = get_logger("clients")
-
-ACTIVITY_STEP = 3600.0
-"""Seconds by which `lastTokenIssuedAt` moves at least: coarse, since each step is a write to the Kubernetes API."""
+from keyturn_operator.written_secrets import WrittenSecrets
 
 
 def last_state(row: StoredRecord | None) -> ClientState | None:
@@ -46,78 +51,21 @@ def last_state(row: StoredRecord | None) -> ClientState | None:
         return None
 
 
-def kept_secrets(last: ClientState | None, reference: SecretRef) -> tuple[SecretHash, ...]:
-    """What was in force of the same Secret."""
-    return tuple(one for one in (last.secrets if last else ()) if one.origin.partition("/")[0] == reference.name)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decided:
+    """The client in force as this pass has decided it. `held`: the object is paused, and something waits for that to end."""
 
+    state: ClientState
+    problems: list[Problem]
+    given: Given
+    held: bool
+    paused: bool
+    unread: KubeError | KubeUnavailable | None
 
-def next_change(state: ClientState, now: float) -> float | None:
-    """When time alone changes what the status says: an expiry, a key's begin or end."""
-    times = [state.expires_at, *(secret.not_after for secret in state.secrets)]
-    for key in state.keys:
-        times += [key.not_before, key.not_after]
-    return min((time for time in times if time is not None and time > now), default=None)
-
-
-def usability(state: ClientState, now: float) -> Verdict | None:
-    """Why no token can be had with this client although its spec has no mistake; None when one can."""
-    if state.suspended:
-        return Verdict(
-            "False",
-            reasons.SUSPENDED,
-            "The client is suspended (spec.suspended): it gets no tokens, and those it has are refused.",
-        )
-    if state.expires_at is not None and now >= state.expires_at:
-        text = f"The client has expired at {format_rfc3339(state.expires_at)} (spec.expiresAt)."
-        return Verdict("False", reasons.EXPIRED, text)
-    credentials: tuple[ClientKey | SecretHash, ...] = (*state.keys, *state.secrets)
-    if state.service_account is None and not any(one.is_current(now) for one in credentials):
-        text = "None of the client's keys and secrets is valid now (see their notBefore and notAfter)."
-        return Verdict("False", reasons.NO_CREDENTIAL, text)
-    return None
-
-
-def taken(owner_namespace: str, owner_name: str, client_id: str) -> Verdict:
-    """The client id is another object's."""
-    text = (
-        f"The client id {client_id!r} belongs to {owner_namespace}/{owner_name}, which is older: "
-        "set another clientId in a new object, or delete that one."
-    )
-    return Verdict("False", reasons.CLIENT_ID_TAKEN, text)
-
-
-def status_fields(state: ClientState | None, reference: SecretRef | None, last_token: str | None) -> dict[str, Any]:
-    """The status beside its conditions."""
-    keys = [
-        {
-            "kid": key.kid,
-            "thumbprint": key.thumbprint,
-            "algorithm": key.algorithm,
-            "size": key.size,
-            "source": key.source,
-        }
-        for key in (state.keys if state is not None else ())
-    ]
-    return {
-        "clientId": None if state is None else state.client_id,
-        "permissions": None if state is None else len(state.permissions),
-        "keys": keys or None,
-        "secretName": None if reference is None else reference.name,
-        "lastTokenIssuedAt": last_token,
-    }
-
-
-def last_token_issued(present: object, used_at: float | None) -> str | None:
-    """The time to show: what stands there, unless the client was used an hour or more after it."""
-    shown = present if isinstance(present, str) else None
-    if used_at is None:
-        return shown
-    try:
-        if shown is not None and used_at < parse_rfc3339(shown) + ACTIVITY_STEP:
-            return shown
-    except InvalidTimestamp:
-        pass
-    return format_rfc3339(used_at)
+    @property
+    def valid(self) -> bool:
+        """Whether the spec has no mistake."""
+        return not invalidates(self.problems)
 
 
 class ClientReconciler:
@@ -129,14 +77,22 @@ class ClientReconciler:
         references: SecretReferences,
         accounts: SecretReferences,
         registrations: SecretReferences | None = None,
+        *,
+        maker: KeyMaker | None = None,
+        written: WrittenSecrets | None = None,
+        jwk_sets: JwkSets | None = None,
     ) -> None:
         self._context = context
         self._references = references
         self._accounts = ServiceAccounts(context, accounts)
         self._registrations = Registrations(context, registrations or SecretReferences())
+        enqueue = context.enqueue
+        self._written = written or WrittenSecrets(references, enqueue)
+        self._credentials = Credentials(context, maker or KeyMaker(enqueue), self._written)
+        jwk_sets = jwk_sets or JwkSets(context.settings, enqueue, now=context.now)
+        self._sources = ClientSources(context, self._credentials, jwk_sets)
         self._wanted: dict[Key, str] = {}
         self._contenders: dict[str, set[Key]] = {}
-        self._used_at: dict[Key, float] = {}
         settings = context.settings
         self._settings = ClientSettings(
             default_token_lifetime=settings.token_lifetime,
@@ -146,9 +102,8 @@ class ClientReconciler:
         )
 
     async def reconcile(self, key: Key, obj: Object) -> Done:
-        """From the object as it is to its row and status."""
+        """From the object as it is to its Secret, row and status."""
         context = self._context
-        now = context.now()
         spec = obj.get("spec") or {}
         born = created_at(obj)
         uid = obj["metadata"]["uid"]
@@ -157,140 +112,166 @@ class ClientReconciler:
         state, problems = parse_client(
             spec, namespace=key.namespace, name=key.name, created_at=born, last=last, settings=self._settings
         )
-        held = False
-        reference = secret_ref(spec)
+        sources, _ = read_sources(spec)
+        secret_name = sources.fills or (None if sources.provided is None else sources.provided.name)
         # Registered before the Secret is read: a change in between is seen by the watch.
-        self._references.set(key, None if reference is None else reference.name)
-        material = None
-        unread: KubeError | KubeUnavailable | None = None
-        if reference is not None and state is not None:
-            path = f"{collection('v1', 'secrets', key.namespace)}/{reference.name}"
-            try:
-                material = read_secret(reference.name, await context.kube.get(path))
-            except (KubeError, KubeUnavailable) as error:
-                # What the edit restricts must not wait for the Secret: its last hash counts until it can be read again.
-                unread = error
-                state = dataclasses.replace(state, secrets=kept_secrets(last, reference))
+        self._references.set(key, secret_name)
+        decided = None
         if state is not None:
-            resolved = await self._accounts.resolve(key, spec, state, last, born, valid=not invalidates(problems))
-            state, problems, unread = resolved.state, [*problems, *resolved.problems], unread or resolved.unread
-            registered = await self._registrations.resolve(key, obj, state, last, valid=not invalidates(problems))
-            state, problems, unread = registered.state, [*problems, *registered.problems], unread or registered.unread
-        if is_paused(obj) and state is not None:
-            state, problems, held = await self._paused(key, spec, born, last, state, problems, reference, material)
-        elif state is not None and reference is not None and material is not None:
-            state, more = await self._with_secret(state, reference, material, last, valid=not invalidates(problems))
-            problems = [*problems, *more]
-
-        self._claim(key, state.client_id if state is not None else self._asked_for(key, spec))
-        if state is None:
+            decided = await self._decide(key, obj, sources, state, last, problems)
+        self._claim(key, decided.state.client_id if decided is not None else self._asked_for(key, spec))
+        if decided is None:
             await self._withdraw(key, uid, "its client id cannot be used")
             self._accounts.refused(key)
-            await context.write_status(
-                key, obj, [conditions.of_problems(problems)], status_fields(None, reference, None)
+            self._sources.forget(key)
+            nothing = status_fields(
+                None, secret_name, Uses(), shown_uses(obj.get("status") or {}, Uses(), moved=False), 0
             )
+            await context.write_status(key, obj, [conditions.of_problems(problems)], nothing)
             return Done()
 
+        state = decided.state
         outcome = await context.write_row(key, obj, record_of(key, obj, born, state.to_body(), state.client_id), row)
         if isinstance(outcome, Taken):
             self._accounts.refused(key)
-        else:
-            self._accounts.written(key, state)
-        if unread is not None:
-            raise unread
-        used_at = self._used_at.get(key)
-        shown = last_token_issued((obj.get("status") or {}).get("lastTokenIssuedAt"), used_at)
-        fields = status_fields(state, reference, shown)
-        if isinstance(outcome, Taken):
+            self._sources.forget(key)
             owner = outcome.owner
             verdict = taken(owner.namespace, owner.name, state.client_id)
-            await context.write_status(key, obj, [verdict], {**fields, "clientId": None, "keys": None})
+            nothing = dict.fromkeys(("clientId", "keys", "secrets"))
+            told = {"permissions": len(state.permissions), "secretName": secret_name}
+            await context.write_status(key, obj, [verdict], {**nothing, **told})
             return Done()
+        self._accounts.written(key, state)
         if outcome.displaced is not None:
             context.enqueue(key_of(outcome.displaced), Priority.CHANGE)
+        if decided.unread is not None:
+            raise decided.unread
 
-        wait: Done | None = None
-        if problems:
-            verdict = conditions.of_problems(problems, paused.NOTE if held else "")
-        elif held:
-            verdict = Verdict("False", reasons.PAUSED, paused.NOTE)
-        else:
-            unusable = usability(state, now)
-            if unusable is None:
-                verdict, wait = await context.propagation(key, outcome.revision, context.active_kid)
-            else:
-                verdict = unusable
-        if wait is not None:
-            return wait
-        await context.write_status(key, obj, [verdict], fields)
-        due = next_change(state, now)
-        return Done(again=None if due is None else max(0.05, due - now + 0.05))
+        revision = outcome.revision
+        if decided.given.outlook is not None:
+            handed = await self._credentials.hand_out(key, obj, decided.given.outlook, revision, retain=sources.retain)
+            if handed.wait is not None:
+                return handed.wait
+            if handed.serial != decided.given.outlook.serial:
+                # What is new is out: its announcement becomes a fact, and its predecessor has an end.
+                row = await context.rows.get(key, uid)
+                state = with_handed_out(state, decided.given, handed.accepted, handed.serial)
+                decided = dataclasses.replace(decided, state=state)
+                again = record_of(key, obj, born, state.to_body(), state.client_id)
+                outcome = await context.write_row(key, obj, again, row)
+                if isinstance(outcome, Taken):
+                    return Done(again=0.2)
+                revision = outcome.revision
+        if decided.valid and not decided.paused:
+            provided = None if sources.provided is None else sources.provided.name
+            await self._credentials.leave(key, sources.fills, provided=provided)
+        return await self._report(key, obj, decided, revision, secret_name)
 
     async def gone(self, key: Key, uids: set[str]) -> None:
-        """The object is no more: its row goes, and whoever waited for its client id may have it."""
+        """The object is no more: its row goes, whoever waited for its client id may have it, and what was written for it is taken back."""
         for uid in sorted(uids):
             await self._context.withdraw(key, uid, "the object was deleted")
         self._references.set(key, None)
         self._accounts.gone(key)
         self._registrations.gone(key)
-        self._used_at.pop(key, None)
+        self._sources.forget(key)
         self._claim(key, None)
+        await self._credentials.leave(key, None, gone=True)
 
-    def used(self, client_id: str, used_at: float) -> None:
-        """Takes note of a client's last token, and has its status brought up to date if that is due."""
+    def used(self, client_id: str) -> None:
+        """Has the status of a client that was used brought up to date, if that is due."""
         for key in self._contenders.get(client_id, ()):
-            if used_at - self._used_at.get(key, 0.0) >= ACTIVITY_STEP:
-                self._used_at[key] = used_at
-                self._context.enqueue(key, Priority.RESYNC)
+            self._context.enqueue(key, Priority.RESYNC)
 
-    async def _with_secret(
-        self,
-        state: ClientState,
-        reference: SecretRef,
-        material: SecretMaterial,
-        last: ClientState | None,
-        *,
-        valid: bool,
-    ) -> tuple[ClientState, list[Problem]]:
-        return await asyncio.to_thread(
-            with_secret,
-            state,
-            material.data,
-            name=reference.name,
-            origin=material.origin,
-            last=last,
-            valid=valid,
-            cost=self._context.settings.bcrypt_cost,
-        )
-
-    async def _paused(
+    async def _decide(
         self,
         key: Key,
-        spec: Mapping[str, Any],
-        born: float,
-        last: ClientState | None,
+        obj: Object,
+        sources: Sources,
         state: ClientState,
+        last: ClientState | None,
         problems: list[Problem],
-        reference: SecretRef | None,
-        material: SecretMaterial | None,
-    ) -> tuple[ClientState | None, list[Problem], bool]:
-        """What is in force while the object is paused, and whether that holds something back."""
-        wanted = state
-        if reference is not None and material is not None:
-            wanted, more = await self._with_secret(state, reference, material, last, valid=not invalidates(problems))
-            problems = [*problems, *more]
-        if wanted == last:
-            return wanted, problems, False
+    ) -> Decided:
+        """What is in force: the spec, with what its sources give, less what is held back while the object is paused."""
+        spec = obj.get("spec") or {}
+        born = created_at(obj)
+        on_hold = is_paused(obj)
+        valid = not invalidates(problems)
+        given = await self._sources.look(key, obj, sources, state, last, valid=valid, held=on_hold)
+        resolved = await self._accounts.resolve(key, spec, state, last, born, valid=valid)
+        problems = [*problems, *resolved.problems]
+        registered = await self._registrations.resolve(key, obj, resolved.state, last, valid=not invalidates(problems))
+        problems = [*problems, *registered.problems, *given.problems]
+        status: Mapping[str, Any] = obj.get("status") or {}
+        outlook = given.outlook
+        wanted = compose(
+            registered.state,
+            given,
+            last,
+            status,
+            accepted=() if outlook is None else outlook.accepted,
+            serial=0 if outlook is None else outlook.serial,
+            now=self._context.now(),
+        )
+        unread = given.unread or resolved.unread or registered.unread
+        if not on_hold or wanted == last:
+            return Decided(wanted, problems, given, held=False, paused=on_hold, unread=unread)
         kept, problems = paused.client_in_force(
             spec, namespace=key.namespace, name=key.name, created_at=born, last=last, settings=self._settings
         )
-        if kept is not None:
-            kept = held_registration(keep_account(kept, state.service_account, last), state, last)
-        if kept is not None and last is not None and reference is not None:
-            # The Secret's new value waits too; the old one counts for as long as the spec names its Secret and that is there.
-            there = material is None or material.data is not None
-            kept = dataclasses.replace(kept, secrets=kept_secrets(last, reference) if there else ())
-        return kept, problems, True
+        assert kept is not None, "the same spec has a client id"
+        kept = held_registration(keep_account(kept, wanted.service_account, last), wanted, last)
+        kept = held_back(kept, wanted, given, last)
+        return Decided(kept, problems, given, held=True, paused=True, unread=unread)
+
+    async def _report(self, key: Key, obj: Object, decided: Decided, revision: int, secret_name: str | None) -> Done:
+        """The status, as far as it can be said yet; when to look again."""
+        context = self._context
+        now = context.now()
+        state, given = decided.state, decided.given
+        status: Mapping[str, Any] = obj.get("status") or {}
+        fetched = fetch_verdict(given, state, now)
+        verdict, wait = await self._ready(key, decided, fetched, revision, now)
+        if wait is not None:
+            return wait
+        uses = Uses.of(await context.store.activity(state.client_id))
+        window = context.settings.keys_expiring_within
+        told = shown_uses(status, uses, moved=status.get("observedGeneration") != obj["metadata"].get("generation"))
+        fields = status_fields(state, secret_name, uses, told, now)
+        if hints_differ(status, fields):
+            fields = status_fields(state, secret_name, uses, shown_uses(status, uses, moved=True), now)
+        expiring = keys_expiring(state, uses, status.get("conditions"), now=now, window=window)
+        verdicts = [one for one in (verdict, expiring, fetched) if one is not None]
+        absent = (reasons.KEYS_FETCHED,) if given.sources.jwks_uri is None else ()
+        await context.write_status(key, obj, verdicts, fields, absent=absent)
+        times = [next_change(state, now, window)]
+        if given.outlook is not None and given.outlook.plan is not None and not decided.paused:
+            times.append(given.outlook.plan.due)
+        due = [time - now + 0.05 for time in times if time is not None and time > now]
+        if given.latest is not None and given.latest.again is not None:
+            due.append(given.latest.again)
+        return Done(again=max(0.05, min(due)) if due else None)
+
+    async def _ready(
+        self, key: Key, decided: Decided, fetched: Verdict | None, revision: int, now: float
+    ) -> tuple[Verdict, Done | None]:
+        given = decided.given
+        if decided.problems:
+            return conditions.of_problems(decided.problems, paused.NOTE if decided.held else ""), None
+        if decided.held:
+            return Verdict("False", reasons.PAUSED, paused.NOTE), None
+        unusable = usability(decided.state, now)
+        if unusable is None:
+            return await self._context.propagation(key, revision, self._context.active_kid)
+        if unusable.reason == reasons.NO_CREDENTIAL:
+            if given.outlook is not None and given.outlook.making:
+                text = "The client's key is being made."
+                return Verdict("Unknown", reasons.PENDING, text), None
+            if given.failure is not None and fetched is not None:
+                return Verdict("False", given.failure.reason, fetched.message), None
+            if given.latest is not None and given.latest.fetched is None:
+                return Verdict("Unknown", reasons.PENDING, "The client's keys are being fetched."), None
+        return unusable, None
 
     @staticmethod
     def _asked_for(key: Key, spec: Mapping[str, Any]) -> str | None:

@@ -1,6 +1,6 @@
 """What a status says: conditions and their transitions, decided from what is there and what is wanted."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -75,17 +75,19 @@ def _can_sign(replica: Replica, kid: str | None) -> bool:
 
 
 def merge_conditions(
-    present: object, verdicts: Iterable[Verdict], *, generation: int, now: float
+    present: object, verdicts: Iterable[Verdict], *, generation: int, now: float, absent: Collection[str] = ()
 ) -> tuple[list[dict[str, Any]], list[Transition]]:
     """The conditions to write, and which of them have changed.
 
-    `lastTransitionTime` moves only when the status does. Conditions of other types that are there stay.
+    `lastTransitionTime` moves only when the status does. Conditions of other types that are there stay, but for those in `absent`.
     """
     old: dict[str, Mapping[str, Any]] = {}
     if isinstance(present, list):
         old = {str(one.get("type")): one for one in present if isinstance(one, Mapping)}
     wanted = {verdict.type: verdict for verdict in verdicts}
-    conditions: list[dict[str, Any]] = [dict(one) for kind, one in old.items() if kind not in wanted]
+    conditions: list[dict[str, Any]] = [
+        dict(one) for kind, one in old.items() if kind not in wanted and kind not in absent
+    ]
     transitions = []
     for kind, verdict in wanted.items():
         before = old.get(kind)

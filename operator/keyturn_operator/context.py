@@ -1,7 +1,7 @@
 """What every reconciler works with, and the steps that all kinds share: status, events, rows."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,14 +127,23 @@ class Context:
         return verdict, Done(again=left + 0.01) if left > 0 else None
 
     async def write_status(
-        self, key: Key, obj: Object, verdicts: Sequence[Verdict], fields: Mapping[str, Any] | None = None
+        self,
+        key: Key,
+        obj: Object,
+        verdicts: Sequence[Verdict],
+        fields: Mapping[str, Any] | None = None,
+        *,
+        absent: Collection[str] = (),
     ) -> None:
-        """Writes the status where it differs, and an Event for each transition. An object that is gone meanwhile needs none."""
+        """Writes the status where it differs, and an Event for each transition. An object that is gone meanwhile needs none.
+
+        Conditions of the types in `absent` are taken out: what they were about is gone.
+        """
         metadata = obj["metadata"]
         present = obj.get("status") or {}
         generation = int(metadata.get("generation") or 0)
         merged, transitions = conditions.merge_conditions(
-            present.get("conditions"), verdicts, generation=generation, now=self.now()
+            present.get("conditions"), verdicts, generation=generation, now=self.now(), absent=absent
         )
         wanted: dict[str, Any] = {"observedGeneration": generation, "conditions": merged, **(fields or {})}
         # The order of conditions means nothing: someone else's order is no difference.
@@ -154,7 +163,7 @@ class Context:
 
     async def event(self, key: Key, obj: Mapping[str, Any], verdict: Verdict) -> None:
         """Posts an Event, best effort: it is for people, and no reconcile fails for it."""
-        good = verdict.status == ("False" if verdict.type == reasons.CONFLICTING else "True")
+        good = verdict.status == ("False" if verdict.type in reasons.WARNINGS else "True")
         stamp = format_rfc3339(self.now())
         uid = str(obj["metadata"]["uid"])
         body = {

@@ -17,7 +17,16 @@ OPENAPI = f"/openapi/v3/apis/{API_VERSION}"
 
 WRITTEN: dict[Kind, frozenset[str]] = {
     Kind.CLIENT: frozenset(
-        {"observedGeneration", "conditions", "clientId", "permissions", "keys", "secretName", "lastTokenIssuedAt"}
+        {
+            "observedGeneration",
+            "conditions",
+            "clientId",
+            "permissions",
+            "keys",
+            "secrets",
+            "secretName",
+            "lastTokenIssuedAt",
+        }
     ),
     Kind.SIGNING_KEY: frozenset({"observedGeneration", "conditions", "keys", "secretName"}),
     Kind.ACCESS_RULE: frozenset({"observedGeneration", "conditions", "routes"}),

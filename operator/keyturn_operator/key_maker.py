@@ -1,13 +1,15 @@
-"""Makes private keys off the event loop: RSA takes from tenths of a second to many seconds."""
+"""Private keys made off the event loop: whoever asks is queued again when they are there, and waits for none."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from keyturn.jose import signing
 from keyturn.jose.signing import PrivateKey
-from keyturn.keys.plan import RingPlan
-from keyturn.keys.state import KeyPhase
 from keyturn_operator.queue import Key, Priority
+
+Slot = TypeVar("Slot", bound=str)
+"""What a key is for, among the keys of one object."""
 
 
 class KeyMaker:
@@ -16,20 +18,20 @@ class KeyMaker:
     def __init__(self, enqueue: Callable[[Key, Priority], None]) -> None:
         self._enqueue = enqueue
         self._one = asyncio.Semaphore(1)
-        self._made: dict[tuple[Key, KeyPhase, str, int], PrivateKey] = {}
-        self._making: dict[tuple[Key, KeyPhase, str, int], asyncio.Task[None]] = {}
+        self._made: dict[tuple[Key, str, str, int], PrivateKey] = {}
+        self._making: dict[tuple[Key, str, str, int], asyncio.Task[None]] = {}
         self._failed: dict[Key, Exception] = {}
 
-    def collect(self, key: Key, plan: RingPlan) -> dict[KeyPhase, PrivateKey] | None:
-        """The keys that the plan asks for; None while they are being made: the object is queued again then.
+    def collect(self, key: Key, slots: Iterable[Slot], *, algorithm: str, size: int) -> dict[Slot, PrivateKey] | None:
+        """A key of this algorithm and size (bits) for each slot; None while they are being made: the object is queued again then.
 
         Raises what has failed, once: the queue's backoff decides when it is tried again.
         """
         if (error := self._failed.pop(key, None)) is not None:
             raise error
-        wanted = {phase: (key, phase, plan.algorithm, plan.size) for phase in plan.missing}
+        wanted = {slot: (key, str(slot), algorithm, size) for slot in slots}
         if all(one in self._made for one in wanted.values()):
-            return {phase: self._made[one] for phase, one in wanted.items()}
+            return {slot: self._made[one] for slot, one in wanted.items()}
         for one in wanted.values():
             if one not in self._made and one not in self._making:
                 task = asyncio.get_running_loop().create_task(self._make(one), name=f"key for {key}")
@@ -42,7 +44,7 @@ class KeyMaker:
         for one in [one for one in self._made if one[0] == key]:
             del self._made[one]
 
-    async def _make(self, wanted: tuple[Key, KeyPhase, str, int]) -> None:
+    async def _make(self, wanted: tuple[Key, str, str, int]) -> None:
         key, _, algorithm, size = wanted
         try:
             async with self._one:

@@ -12,6 +12,7 @@ from keyturn.records import Kind, StoredRecord
 from keyturn.store.factory import open_store
 from keyturn.store.interface import SchemaTooNew, Store, StoreUnavailable
 from keyturn_operator import crds, logs
+from keyturn_operator.activity import ACTIVITY_INTERVAL, ActivityWatch
 from keyturn_operator.clients import ClientReconciler
 from keyturn_operator.context import Context
 from keyturn_operator.election import EXIT_LEASE_LOST, Elector, new_identity
@@ -32,6 +33,7 @@ from keyturn_operator.settings import OperatorSettings
 from keyturn_operator.signing_keys import SigningKeyReconciler
 from keyturn_operator.sweep import Sweeper
 from keyturn_operator.watching import OnEvent, kopf_settings, watch
+from keyturn_operator.written_secrets import WrittenSecrets
 
 log = logs.get_logger("main")
 
@@ -133,7 +135,10 @@ class Operator:
         context = Context(kube, store, rows, replicas, settings, self._metrics, queue.add)
         references, accounts, registrations = SecretReferences(), SecretReferences(), SecretReferences()
         conflicts = Conflicts(queue.add)
-        clients = ClientReconciler(context, references, accounts, registrations)
+        written = WrittenSecrets(references, queue.add)
+        clients = ClientReconciler(
+            context, references, accounts, registrations, maker=KeyMaker(queue.add), written=written
+        )
         rules = RuleReconciler(context, conflicts)
         keys = SigningKeyReconciler(context, references, KeyMaker(queue.add))
         worker = Worker(context, {Kind.CLIENT: clients, Kind.SIGNING_KEY: keys, Kind.ACCESS_RULE: rules})
@@ -152,7 +157,8 @@ class Operator:
         def found(stored: list[StoredRecord]) -> None:
             rules.found([row for row in stored if row.record.kind is Kind.ACCESS_RULE])
 
-        sweeper = Sweeper(context, deleted=deleted, used=clients.used, swept=self._swept, found=found)
+        sweeper = Sweeper(context, deleted=deleted, swept=self._swept, found=found)
+        activity = ActivityWatch(store, clients.used, interval=min(ACTIVITY_INTERVAL, settings.sweep_interval))
         self._metrics.queue_depth.set_function(lambda: queue.schedule.ready)
         self._metrics.queue_delayed.set_function(lambda: queue.schedule.delayed)
 
@@ -160,8 +166,9 @@ class Operator:
         group.create_task(replicas.run(), name="replicas")
         group.create_task(conflicts.run(), name="conflicts")
         group.create_task(sweeper.run(), name="sweep")
+        group.create_task(activity.run(), name="activity")
         for namespace in settings.namespaces:
-            secrets = SecretWatch(kube, namespace, references, queue.add)
+            secrets = SecretWatch(kube, namespace, references, queue.add, observer=written)
             group.create_task(secrets.run(), name=f"secrets of {namespace}")
             accounts_watch = SecretWatch(kube, namespace, accounts, queue.add, plural=SERVICE_ACCOUNTS)
             group.create_task(accounts_watch.run(), name=f"service accounts of {namespace}")

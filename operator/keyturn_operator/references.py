@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 from keyturn_operator.kube.client import Kube, collection
 from keyturn_operator.kube.errors import Gone, KubeError, KubeUnavailable
@@ -58,10 +58,20 @@ def version_of(secret: Mapping[str, Any]) -> tuple[str, str]:
     return str(metadata.get("uid") or ""), str(metadata.get("resourceVersion") or "")
 
 
+class Observer(Protocol):
+    """Who is told of every Secret's metadata, not only of those that are referred to."""
+
+    def listed(self, namespace: str, secrets: Iterable[Mapping[str, Any]]) -> None:
+        """A complete list."""
+
+    def seen(self, namespace: str, secret: str, metadata: Mapping[str, Any] | None) -> None:
+        """One that has changed; None: it was deleted."""
+
+
 class SecretWatch:
     """Watches one namespace's Secrets, metadata only: their values pass through this process for those referred to only.
 
-    `plural` names other objects of the core group to watch in their place, `field_selector` picks some of them.
+    `plural` names other objects of the core group to watch in their place, `field_selector` picks some of them. `observer` is told of all.
     """
 
     def __init__(
@@ -73,6 +83,7 @@ class SecretWatch:
         *,
         plural: str = "secrets",
         field_selector: str = "",
+        observer: Observer | None = None,
     ) -> None:
         self._kube = kube
         self._namespace = namespace
@@ -81,6 +92,7 @@ class SecretWatch:
         self._path = collection("v1", plural, namespace)
         self._references = references
         self._enqueue = enqueue
+        self._observer = observer
         self._seen: dict[str, tuple[str, str]] = {}
 
     async def run(self) -> None:
@@ -92,6 +104,8 @@ class SecretWatch:
                 if version is None:
                     secrets, version = await self._kube.list_metadata(self._path, field_selector=self._selector)
                     self.listed({str(one["metadata"]["name"]): version_of(one) for one in secrets})
+                    if self._observer is not None:
+                        self._observer.listed(self._namespace, secrets)
                 began = time.monotonic()
                 version = await self._follow(version)
                 failures = 0
@@ -119,7 +133,10 @@ class SecretWatch:
                     raise Gone("WATCH", code) if code == 410 else KubeUnavailable(f"WATCH {self._path}: HTTP {code}")
                 version = str(secret["metadata"]["resourceVersion"])
                 if kind != "BOOKMARK":
-                    self.changed(str(secret["metadata"]["name"]), None if kind == "DELETED" else version_of(secret))
+                    name = str(secret["metadata"]["name"])
+                    self.changed(name, None if kind == "DELETED" else version_of(secret))
+                    if self._observer is not None:
+                        self._observer.seen(self._namespace, name, None if kind == "DELETED" else secret["metadata"])
         return version
 
     def listed(self, present: Mapping[str, tuple[str, str]]) -> None:

@@ -17,17 +17,21 @@ class SecretMaterial:
     origin: str
 
 
-def read_secret(name: str, secret: Object | None) -> SecretMaterial:
-    """The members of a Secret. One that is being deleted is absent already."""
-    if secret is None or secret["metadata"].get("deletionTimestamp"):
-        return SecretMaterial(None, "")
-    metadata = secret["metadata"]
+def members(secret: Object) -> dict[str, bytes]:
+    """The decoded members; what is not base64 is empty."""
     data: dict[str, bytes] = {}
     for member, value in (secret.get("data") or {}).items():
         try:
             data[member] = base64.b64decode(value, validate=True)
         except (binascii.Error, TypeError, ValueError):
             data[member] = b""
-    return SecretMaterial(
-        data, secret_origin(name=name, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
-    )
+    return data
+
+
+def read_secret(name: str, secret: Object | None) -> SecretMaterial:
+    """The members of a Secret. One that is being deleted is absent already."""
+    if secret is None or secret["metadata"].get("deletionTimestamp"):
+        return SecretMaterial(None, "")
+    metadata = secret["metadata"]
+    origin = secret_origin(name=name, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
+    return SecretMaterial(members(secret), origin)

@@ -1,5 +1,6 @@
 """What the installation sets for the operator, from environment variables."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,12 +14,14 @@ from keyturn.store.transport import TlsMode, Transport
 GROUP = "keyturn.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+Network = IPv4Network | IPv6Network
 PLURALS: dict[Kind, str] = {
     Kind.CLIENT: "clientcredentials",
     Kind.SIGNING_KEY: "signingkeys",
     Kind.ACCESS_RULE: "accessrules",
 }
 PAUSED_ANNOTATION = f"{GROUP}/paused"
+ROTATE_ANNOTATION = f"{GROUP}/rotate"
 
 
 class OperatorSettings(BaseSettings):
@@ -116,6 +119,45 @@ class OperatorSettings(BaseSettings):
         le=300,
         validation_alias="KEYTURN_CLOCK_SKEW_SECONDS",
     )
+    issuer: str = setting(
+        ...,
+        "The issuer's URL, as the API has it: for the Secrets of generated credentials.",
+        reference="MIA_JWT_ISSUER",
+        validation_alias="KEYTURN_ISSUER",
+    )
+    public_url: str | None = setting(
+        None,
+        "The URL under which clients reach the API, as the API has it, for the same. Unset: the issuer's.",
+        validation_alias="KEYTURN_PUBLIC_URL",
+    )
+    keys_expiring_within: float = setting(
+        14 * 86_400.0,
+        "How long before a registered key's end `KeysExpiring` tells of it.",
+        ge=0.0,
+    )
+    jwks_uri_hosts: Annotated[tuple[str, ...], NoDecode] = setting(
+        (),
+        "The hosts from which keys are fetched (`jwksUri`); `*.example.com` stands for all below it. Unset: from none.",
+        validation_alias="KEYTURN_JWKS_URI_HOSTS",
+    )
+    jwks_uri_networks: Annotated[tuple[Network, ...], NoDecode] = setting(
+        (),
+        "Networks (CIDR) that such a host's addresses may be of although they are not public.",
+        validation_alias="KEYTURN_JWKS_URI_NETWORKS",
+    )
+    jwks_uri_refresh: float = setting(
+        900.0, "How often a client's keys are fetched anew.", ge=1.0, validation_alias="KEYTURN_JWKS_URI_REFRESH"
+    )
+    jwks_uri_ca_file: str | None = setting(
+        None,
+        "A PEM file with authorities to trust for such hosts, beside the system's.",
+        validation_alias="KEYTURN_JWKS_URI_CA_FILE",
+    )
+    cluster_networks: Annotated[tuple[Network, ...], NoDecode] = setting(
+        (),
+        "The cluster's pod and service networks (CIDR), where they are public addresses: never fetched from.",
+        validation_alias="KEYTURN_CLUSTER_NETWORKS",
+    )
     bcrypt_cost: int = setting(
         12,
         "The cost of a hash of a client secret, as the API has it.",
@@ -154,7 +196,7 @@ class OperatorSettings(BaseSettings):
             return value.lower() if info.field_name == "log_format" else value.upper()
         return value
 
-    @field_validator("namespaces", mode="before")
+    @field_validator("namespaces", "jwks_uri_hosts", "jwks_uri_networks", "cluster_networks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -177,6 +219,16 @@ class OperatorSettings(BaseSettings):
         if self.token_lifetime > self.max_token_lifetime:
             raise ValueError("the default token lifetime must not exceed its maximum")
         return self
+
+    @field_validator("jwks_uri_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(host.lower() for host in value)
+
+    @property
+    def token_endpoint(self) -> str:
+        """Where clients get tokens, as the API's metadata say."""
+        return f"{(self.public_url or self.issuer).rstrip('/')}/oauth/token"
 
     @property
     def transport(self) -> Transport:

@@ -209,7 +209,7 @@ class SigningKeyReconciler:
         else:
             await self._restrict(case)
         if plan.missing and not case.paused:
-            generated = self._maker.collect(case.key, plan)
+            generated = self._maker.collect(case.key, plan.missing, algorithm=plan.algorithm, size=plan.size)
             if generated is not None:
                 ring = await self._write(case, with_generated(plan, generated, now=self._context.now()))
                 self._maker.forget(case.key)

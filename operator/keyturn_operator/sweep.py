@@ -20,7 +20,6 @@ from keyturn_operator.settings import API_VERSION, PLURALS
 log = get_logger("sweep")
 
 RETRY = 10.0
-ACTIVITY_OVERLAP = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +103,14 @@ class Sweeper:
         context: Context,
         *,
         deleted: DeletionSink,
-        used: Callable[[str, float], None],
         swept: Callable[[], None],
         found: Callable[[list[StoredRecord]], None],
     ) -> None:
         self._context = context
         self._deleted = deleted
-        self._used = used
         self._swept = swept
         self._found = found
         self._first = True
-        self._activity_since: float | None = None
         self.listed: set[Key] = set()
 
     async def run(self) -> None:
@@ -163,7 +159,6 @@ class Sweeper:
         for record in decided.unwatched:
             log.warning("the namespace is not watched any more: the object is withdrawn", object=str(key_of(record)))
             await context.withdraw(key_of(record), record.uid, "its namespace is not watched")
-        await self._activity()
         await context.store.prune(now=context.now(), epoch=context.rows.epoch)
         return complete
 
@@ -195,12 +190,3 @@ class Sweeper:
             log.warning("an object cannot be read: its row stays", object=str(key_of(record)), cause=str(error))
             return False
         return obj is None or obj["metadata"]["uid"] != record.uid or bool(obj["metadata"].get("deletionTimestamp"))
-
-    async def _activity(self) -> None:
-        store, now = self._context.store, self._context.now()
-        since = self._activity_since if self._activity_since is not None else now - 3600.0
-        for client_id in await store.active_since(since):
-            uses = await store.activity(client_id)
-            if uses:
-                self._used(client_id, max(use.used_at for use in uses))
-        self._activity_since = now - ACTIVITY_OVERLAP

@@ -20,12 +20,14 @@ from keyturn.clients.registration import FIELDS as REGISTRATION_FIELDS
 from keyturn.clients.registration import names_secret
 from keyturn.clients.service_account import FIELDS as ACCOUNT_FIELDS
 from keyturn.clients.service_account import check_account, service_account_ref
+from keyturn.clients.sources import GENERATE_KEY_FIELDS, SECRET_FIELDS, Sources, read_sources
 from keyturn.clients.state import (
     AUTH_METHODS,
     INTROSPECT_ANY,
     INTROSPECT_OWN,
     PRIVATE_KEY_JWT,
     SECRET_METHODS,
+    SOURCE_PUBLIC_KEYS,
     ClientKey,
     ClientState,
 )
@@ -36,18 +38,23 @@ from keyturn.timestamps import InvalidTimestamp, parse_rfc3339
 FIELDS: Final = frozenset(
     {
         *("clientId", "clientName", "description", "contacts", "authMethod", "publicKeys", "clientSecret"),
+        *("generateKey", "jwksUri", "deletionPolicy"),
         *("permissions", "audiences", "allowedCustomClaims", "tokenLifetime"),
         *("introspection", "suspended", "expiresAt", "revokeTokensIssuedBefore"),
         *("serviceAccount", "registration"),
     }
 )
-SECRET_FIELDS: Final = frozenset({"secretName", "generate"})
+_PARTS: Final = {
+    "clientSecret": SECRET_FIELDS,
+    "generateKey": GENERATE_KEY_FIELDS,
+    "serviceAccount": ACCOUNT_FIELDS,
+    "registration": REGISTRATION_FIELDS,
+}
 MAX_ITEMS: Final = {"permissions": 512, "audiences": 16, "allowedCustomClaims": 16}
 
 # RFC 6749 appendix A.4: scope-token = 1*NQCHAR, NQCHAR = %x21 / %x23-5B / %x5D-7E
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}", re.ASCII)
 _AUDIENCE: Final = re.compile(r"[^\s\x00-\x20\x7f-\x9f]{1,256}")
-_SECRET_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +70,6 @@ class ClientSettings:
     reserved_claims: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class SecretRef:
-    """The Secret of the client's own namespace that holds its secret."""
-
-    name: str
-
-
 def parse_client(
     spec: Mapping[str, Any],
     *,
@@ -81,9 +81,10 @@ def parse_client(
 ) -> tuple[ClientState | None, list[Problem]]:
     """The client in force and what is wrong with the spec; None where there is no client id that it may have.
 
-    `last` is what was in force before, of the same object (the same uid). With no problems the state is the spec's own. `secrets` are left
-    empty: `keyturn.clients.secret.with_secret` fills them from the Secret that `secret_ref` names, and needs to know whether there
-    were problems (`invalidates`).
+    `last` is what was in force before, of the same object (the same uid). With no problems the state is the spec's own. It has
+    the keys of `publicKeys` only and no secrets: what the other sources give (`keyturn.clients.sources`) is added by
+    `keyturn.clients.secret`, `keyturn.clients.rotation` and `keyturn.clients.fetched`, which need to know whether there were problems
+    (`invalidates`).
     """
     settings = settings or ClientSettings()
     given = {field: value for field, value in spec.items() if value is not None}
@@ -106,22 +107,12 @@ def parse_client(
         revoke_before=reader.time("revokeTokensIssuedBefore"),
         introspection=reader.introspection(),
     )
-    reader.credentials_fit(wanted.auth_method)
+    sources, faults = read_sources(given)
+    reader.problems += [*faults, *check_account(given, wanted.auth_method)]
     if not reader.problems:
-        return wanted, _missing_credential(wanted, given)
+        return wanted, _missing_credential(wanted, sources, given)
     kept = _restrict(last, wanted, settings)
     return kept, _say_what_is_left(reader.problems, kept, given)
-
-
-def secret_ref(spec: Mapping[str, Any]) -> SecretRef | None:
-    """The Secret that this spec refers to, if its reference can be read and its method uses one."""
-    reference = spec.get("clientSecret")
-    if spec.get("authMethod") not in SECRET_METHODS or not isinstance(reference, Mapping):
-        return None
-    name = reference.get("secretName")
-    if reference.get("generate") is not False or not _is_secret_name(name):
-        return None
-    return SecretRef(str(name))
 
 
 def invalidates(problems: Sequence[Problem]) -> bool:
@@ -164,17 +155,11 @@ class _Reader:
         return wanted
 
     def unknown_fields(self) -> None:
-        reference = self.spec.get("clientSecret")
-        account = self.spec.get("serviceAccount")
         keys = self.spec.get("publicKeys")
         parts = [("", self.spec, FIELDS)]
-        if isinstance(account, Mapping):
-            parts.append(("serviceAccount.", account, ACCOUNT_FIELDS))
-        registration = self.spec.get("registration")
-        if isinstance(registration, Mapping):
-            parts.append(("registration.", registration, REGISTRATION_FIELDS))
-        if isinstance(reference, Mapping):
-            parts.append(("clientSecret.", reference, SECRET_FIELDS))
+        for name, fields in _PARTS.items():
+            if isinstance(member := self.spec.get(name), Mapping):
+                parts.append((f"{name}.", member, fields))
         if isinstance(keys, list):
             parts += [(f"publicKeys[{i}].", key, KEY_FIELDS) for i, key in enumerate(keys) if isinstance(key, Mapping)]
         for prefix, part, known in parts:
@@ -193,30 +178,6 @@ class _Reader:
         keys, problems = read_keys(self.spec.get("publicKeys"))
         self.problems += problems
         return keys
-
-    def credentials_fit(self, method: str) -> None:
-        self.problems += check_account(self.spec, method)
-        if method == PRIVATE_KEY_JWT and "clientSecret" in self.spec:
-            self.report(
-                reasons.INVALID_SPEC, "clientSecret", f"does not go with authMethod {method}: take one of them out"
-            )
-        if method != PRIVATE_KEY_JWT and self.spec.get("publicKeys"):
-            self.report(
-                reasons.INVALID_SPEC, "publicKeys", f"does not go with authMethod {method}: take one of them out"
-            )
-        reference = self.spec.get("clientSecret")
-        if reference is None:
-            return
-        if not isinstance(reference, Mapping):
-            self.report(reasons.INVALID_SPEC, "clientSecret", "expected an object with secretName")
-            return
-        if not _is_secret_name(reference.get("secretName")):
-            self.report(
-                reasons.INVALID_SPEC, "clientSecret.secretName", "must be the name of a Secret in this namespace"
-            )
-        if reference.get("generate") is not False:
-            fault = "this version makes no secrets itself: put one into the Secret under client_secret and set generate: false"
-            self.report(reasons.UNSUPPORTED_FIELD, "clientSecret.generate", fault)
 
     def strings(self, field: str, fault_of: Callable[[object], tuple[str, str] | None]) -> tuple[str, ...]:
         value = self.spec.get(field, [])
@@ -293,7 +254,7 @@ def _restrict(last: ClientState | None, wanted: ClientState, settings: ClientSet
             revoke_before=wanted.revoke_before,
         )
     audiences = _both(last.audiences, wanted.audiences)
-    keys = still_named(last.keys, wanted.keys)
+    keys = still_named([key for key in last.keys if key.source == SOURCE_PUBLIC_KEYS], wanted.keys)
     if wanted.auth_method != last.auth_method or (last.audiences and not audiences):
         # Another method was asked for, so the old one's credentials are withdrawn and the new one's wait. And a client whose last audience
         # was taken away must not fall back to the issuer as the audience, which it did not have: it gets no token at all.
@@ -321,12 +282,14 @@ def _both(last: Sequence[str], named: Sequence[str]) -> tuple[str, ...]:
     return tuple(item for item in last if item in still)
 
 
-def _missing_credential(state: ClientState, spec: Mapping[str, Any]) -> list[Problem]:
+def _missing_credential(state: ClientState, sources: Sources, spec: Mapping[str, Any]) -> list[Problem]:
+    if sources.generate is not None or sources.provided is not None or sources.jwks_uri is not None:
+        return []
     if state.auth_method == PRIVATE_KEY_JWT and not state.keys and service_account_ref(spec) is None:
-        fault = "the client has no key and cannot authenticate: add one"
+        fault = "the client has no key and cannot authenticate: add one, or let the operator make one (generateKey)"
         return [Problem(reasons.NO_CREDENTIAL, "spec.publicKeys", fault)]
-    if state.auth_method in SECRET_METHODS and "clientSecret" not in spec and not names_secret(spec):
-        fault = "the client has no secret and cannot authenticate: name the Secret that holds it"
+    if state.auth_method in SECRET_METHODS and not names_secret(spec):
+        fault = "the client has no secret and cannot authenticate: name the Secret for it"
         return [Problem(reasons.NO_CREDENTIAL, "spec.clientSecret", fault)]
     return []
 
@@ -355,7 +318,3 @@ def _audience_fault(item: object) -> tuple[str, str] | None:
     if isinstance(item, str) and _AUDIENCE.fullmatch(item):
         return None
     return reasons.INVALID_SPEC, "must be 1 to 256 characters without spaces and control characters"
-
-
-def _is_secret_name(value: object) -> bool:
-    return isinstance(value, str) and _SECRET_NAME.fullmatch(value) is not None

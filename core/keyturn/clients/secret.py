@@ -1,5 +1,6 @@
 """A client's secret, from the Kubernetes Secret that holds it to the hash in the client's state."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -20,6 +21,11 @@ def secret_origin(*, name: str, uid: str, resource_version: str) -> str:
     return f"{name}/{uid}/{resource_version}"
 
 
+def new_secret_id() -> str:
+    """What tells a secret from others in the status and in the record of uses; drawn, so that it says nothing of the value."""
+    return os.urandom(8).hex()
+
+
 def with_secret(
     state: ClientState,
     data: Mapping[str, bytes] | None,
@@ -29,6 +35,7 @@ def with_secret(
     last: ClientState | None,
     valid: bool,
     cost: int = DEFAULT_COST,
+    now: float | None = None,
 ) -> tuple[ClientState, list[Problem]]:
     """The state with the hash of what the Secret `name` holds, and what is wrong with that. Hashes with bcrypt: not for an event loop.
 
@@ -43,7 +50,7 @@ def with_secret(
         return bare, [Problem(reasons.SECRET_NOT_FOUND, _FIELD, fault)]
     previous = last.secrets if last is not None else ()
     same_secret = [kept for kept in previous if kept.origin.partition("/")[0] == name]
-    allowed = valid or bool(same_secret and last is not None and _still_open(state, last))
+    allowed = valid or bool(same_secret and last is not None and still_open(state, last))
     value = data.get(MEMBER)
     if value is None:
         found = (
@@ -61,11 +68,13 @@ def with_secret(
             return replace(state, secrets=(kept,)), []
     for kept in previous:
         if verify(value, kept.hash):
-            return replace(state, secrets=(replace(kept, origin=origin, not_after=None),)), []
-    return replace(state, secrets=(SecretHash(hash=hash_secret(value, cost), not_after=None, origin=origin),)), []
+            same = replace(kept, origin=origin, not_after=None, replaced_at=None, announced=False)
+            return replace(state, secrets=(same,)), []
+    fresh = SecretHash(hash_secret(value, cost), not_after=None, origin=origin, id=new_secret_id(), added_at=now)
+    return replace(state, secrets=(fresh,)), []
 
 
-def _still_open(state: ClientState, last: ClientState) -> bool:
+def still_open(state: ClientState, last: ClientState) -> bool:
     """Whether an invalid edit left the client its method and an audience (see `keyturn.clients.parse`)."""
     return state.auth_method == last.auth_method and not (last.audiences and not state.audiences)
 

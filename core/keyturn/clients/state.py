@@ -16,13 +16,16 @@ INTROSPECT_OWN: Final = "own"
 INTROSPECT_ANY: Final = "any"
 
 SOURCE_PUBLIC_KEYS: Final = "publicKeys"
+SOURCE_GENERATE_KEY: Final = "generateKey"
+SOURCE_JWKS_URI: Final = "jwksUri"
 
 
 @dataclass(frozen=True, slots=True)
 class ClientKey:
     """A public key that may sign this client's assertions between `not_before` and `not_after` (seconds since the epoch; None: open).
 
-    `jwk` is the normal form of `keyturn.jose.keys`; `thumbprint` that of RFC 7638; `size` in bits.
+    `jwk` is the normal form of `keyturn.jose.keys`; `thumbprint` that of RFC 7638; `size` in bits. `added_at`: since when the operator
+    knows the key. Of a generated one, `replaced_at`: when another took its place; `announced`: its private half is not handed out yet.
     """
 
     kid: str
@@ -33,6 +36,9 @@ class ClientKey:
     jwk: Mapping[str, Any]
     not_before: float | None = None
     not_after: float | None = None
+    added_at: float | None = None
+    replaced_at: float | None = None
+    announced: bool = False
 
     def is_current(self, now: float) -> bool:
         """Whether the key counts at this time."""
@@ -48,6 +54,7 @@ class ClientKey:
             "jwk": dict(self.jwk),
             "notBefore": self.not_before,
             "notAfter": self.not_after,
+            **_history_body(self),
         }
 
     @classmethod
@@ -61,27 +68,65 @@ class ClientKey:
             jwk=body["jwk"],
             not_before=body.get("notBefore"),
             not_after=body.get("notAfter"),
+            added_at=body.get("addedAt"),
+            replaced_at=body.get("replacedAt"),
+            announced=body.get("announced", False),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class SecretHash:
-    """The hash of a client secret. `origin` names the version of the Secret that it was made of, to see a change without the value."""
+    """The hash of a client secret. `origin` names the version of the Secret that it was made of, to see a change without the value.
+
+    `id` tells it from the client's other secrets, in the status and in the record of uses; it says nothing of the value. The rest is as
+    for a key.
+    """
 
     hash: str = field(repr=False)
     not_after: float | None
     origin: str
+    id: str = ""
+    added_at: float | None = None
+    replaced_at: float | None = None
+    announced: bool = False
 
     def is_current(self, now: float) -> bool:
         """Whether the secret counts at this time."""
         return self.not_after is None or now < self.not_after
 
     def to_body(self) -> dict[str, Any]:
-        return {"hash": self.hash, "notAfter": self.not_after, "origin": self.origin}
+        body = {"hash": self.hash, "notAfter": self.not_after, "origin": self.origin}
+        return {**body, **({"id": self.id} if self.id else {}), **_history_body(self)}
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
-        return cls(hash=body["hash"], not_after=body.get("notAfter"), origin=body["origin"])
+        return cls(
+            hash=body["hash"],
+            not_after=body.get("notAfter"),
+            origin=body["origin"],
+            id=body.get("id", ""),
+            added_at=body.get("addedAt"),
+            replaced_at=body.get("replacedAt"),
+            announced=body.get("announced", False),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedRef:
+    """Where the credentials that the operator makes for a client are, and how many it has made (`serial`)."""
+
+    secret_name: str
+    serial: int
+
+
+def _history_body(one: ClientKey | SecretHash) -> dict[str, Any]:
+    """What most keys and secrets have not: left out, so that the rows of an older version are the same."""
+    body: dict[str, Any] = {} if one.added_at is None else {"addedAt": one.added_at}
+    if one.replaced_at is not None:
+        body["replacedAt"] = one.replaced_at
+    if one.announced:
+        body["announced"] = True
+    return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +167,8 @@ class ClientState:
     introspection: str = INTROSPECT_OWN
     service_account: WorkloadAccount | None = None
     registration: Registration | None = None
+    generated: GeneratedRef | None = None
+    jwks_uri: str | None = None
 
     def is_enabled(self, now: float) -> bool:
         """Whether the client may get and use tokens at this time."""
@@ -133,7 +180,7 @@ class ClientState:
 
     def to_body(self) -> dict[str, Any]:
         """Plain JSON, the body of the client's record."""
-        return {
+        body: dict[str, Any] = {
             "clientId": self.client_id,
             "createdAt": self.created_at,
             "authMethod": self.auth_method,
@@ -151,10 +198,16 @@ class ClientState:
             # Only where there is one: the rows of all others stay as an older version has written them.
             **({} if self.registration is None else {"registration": self.registration.to_body()}),
         }
+        if self.generated is not None:
+            body["generated"] = {"secretName": self.generated.secret_name, "serial": self.generated.serial}
+        if self.jwks_uri is not None:
+            body["jwksUri"] = self.jwks_uri
+        return body
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
         """Reads `to_body`'s form. Raises KeyError when a member that restricts is missing."""
+        made = body.get("generated")
         return cls(
             client_id=body["clientId"],
             created_at=body["createdAt"],
@@ -171,4 +224,6 @@ class ClientState:
             introspection=body["introspection"],
             service_account=WorkloadAccount.from_body(account) if (account := body.get("serviceAccount")) else None,
             registration=Registration.from_body(registered) if (registered := body.get("registration")) else None,
+            generated=None if made is None else GeneratedRef(made["secretName"], made["serial"]),
+            jwks_uri=body.get("jwksUri"),
         )

@@ -46,7 +46,7 @@ def members_of(key: PublicKeyObject) -> dict[str, str]:
     """The members that make up the key itself (RFC 7518 section 6, RFC 8037 section 2), `kty` first."""
     if isinstance(key, rsa.RSAPublicKey):
         rsa_numbers = key.public_numbers()
-        return {"kty": "RSA", "n": _uint(rsa_numbers.n), "e": _uint(rsa_numbers.e)}
+        return {"kty": "RSA", "n": base64url_uint(rsa_numbers.n), "e": base64url_uint(rsa_numbers.e)}
     if isinstance(key, ec.EllipticCurvePublicKey):
         point = key.public_numbers()
         return {"kty": "EC", "crv": "P-256", "x": _text(point.x.to_bytes(32)), "y": _text(point.y.to_bytes(32))}
@@ -158,5 +158,6 @@ def _text(octets: bytes) -> str:
     return base64url.encode(octets).decode("ascii")
 
 
-def _uint(number: int) -> str:
+def base64url_uint(number: int) -> str:
+    """RFC 7518 section 2, Base64urlUInt."""
     return _text(number.to_bytes((number.bit_length() + 7) // 8))

@@ -61,6 +61,21 @@ class PrivateKey:
         """The key in PKCS #8 PEM, not encrypted: for Secrets only."""
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
+    def to_private_jwk(self) -> dict[str, str]:
+        """The key as a JSON Web Key with its private members (RFC 7518 section 6.3.2), RSA only: for Secrets only. Raises TypeError."""
+        if not isinstance(self._key, rsa.RSAPrivateKey):
+            raise TypeError("only RSA keys are written as private JWK")
+        numbers = self._key.private_numbers()
+        private = {
+            "d": numbers.d,
+            "p": numbers.p,
+            "q": numbers.q,
+            "dp": numbers.dmp1,
+            "dq": numbers.dmq1,
+            "qi": numbers.iqmp,
+        }
+        return {**self.public.jwk, **{name: material.base64url_uint(value) for name, value in private.items()}}
+
     def public_pem(self) -> bytes:
         """The public half as SubjectPublicKeyInfo in PEM."""
         return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

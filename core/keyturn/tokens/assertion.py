@@ -1,7 +1,7 @@
 """Client assertions (RFC 7523): the checks from the token's bytes to a proven client, all but the single use of its `jti`."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -28,8 +28,8 @@ class KnownClient(Protocol):
     @property
     def state(self) -> ClientState: ...
 
-    def key(self, kid: str | None, now: float) -> PublicKey | None:
-        """The key of this `kid` that counts now; without a kid the only one registered."""
+    def candidates(self, kid: str | None, now: float) -> Sequence[PublicKey]:
+        """The keys that count now and may have signed with this `kid`; see `keyturn.snapshot.Client`."""
 
 
 class Clients(Protocol):
@@ -109,12 +109,14 @@ def verify_assertion(
     kid = jws.header.get("kid")
     if kid is not None and not isinstance(kid, str):
         raise TokenRefused(refusal.MALFORMED, "client_assertion: kid must be a string")
-    key = known.key(kid, now)
-    if key is None:
+    candidates = known.candidates(kid, now)
+    if not candidates:
         raise _not_proven(refusal.UNKNOWN_KEY)
-    if jws.header.get("alg") != key.algorithm:
+    fitting = [one for one in candidates if one.algorithm == jws.header.get("alg")]
+    if not fitting:
         raise _not_proven(refusal.WRONG_ALGORITHM)
-    if not key.verify(jws.signing_input, jws.signature):
+    key = next((one for one in fitting if one.verify(jws.signing_input, jws.signature)), None)
+    if key is None:
         raise _not_proven(refusal.BAD_SIGNATURE)
     check_client(client, now)
     typ = jws.header.get("typ")

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from keyturn import __version__, reasons
-from keyturn.clients.parse import ClientSettings, SecretRef, invalidates, parse_client, secret_ref
+from keyturn.clients.parse import ClientSettings, invalidates, parse_client
+from keyturn.clients.sources import SecretRef, Sources, read_sources
 from keyturn.clients.state import ClientState
 from keyturn.problems import Problem
 from tests.unit.clients.keys import jwk, pem
@@ -91,7 +92,7 @@ def test_a_secret_client_waits_for_its_secret(method: str) -> None:
     spec = {"authMethod": method, "clientSecret": {"secretName": "billing", "generate": False}}
     state = accepted(spec)
     assert (state.auth_method, state.keys, state.secrets) == (method, (), ())
-    assert secret_ref(spec) == SecretRef("billing")
+    assert read_sources(spec) == (Sources(provided=SecretRef("billing")), [])
 
 
 @pytest.mark.parametrize(
@@ -104,14 +105,12 @@ def test_a_secret_client_waits_for_its_secret(method: str) -> None:
             {"authMethod": "client_secret_basic", "clientSecret": {"secretName": "A_B", "generate": False}},
             id="no name",
         ),
-        pytest.param(
-            {"authMethod": "client_secret_basic", "clientSecret": {"secretName": "a"}}, id="a secret that we would make"
-        ),
         pytest.param({"clientSecret": {"secretName": "a", "generate": False}}, id="another method"),
     ],
 )
 def test_a_spec_without_a_usable_reference_refers_to_no_secret(spec: dict[str, Any]) -> None:
-    assert secret_ref(spec) is None
+    sources, _ = read_sources(spec)
+    assert (sources.provided, sources.generate, sources.fills) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -250,12 +249,6 @@ def test_a_token_lifetime_is_capped_by_the_installation(given: str, seconds: int
             {"authMethod": "client_secret_basic"}, reasons.INVALID_SPEC, "spec.publicKeys", id="keys beside a secret"
         ),
         pytest.param(
-            {"authMethod": "client_secret_basic", "publicKeys": [], "clientSecret": {"secretName": "a"}},
-            reasons.UNSUPPORTED_FIELD,
-            "spec.clientSecret.generate",
-            id="a secret that we would make",
-        ),
-        pytest.param(
             {
                 "authMethod": "client_secret_basic",
                 "publicKeys": [],
@@ -271,7 +264,7 @@ def test_a_token_lifetime_is_capped_by_the_installation(given: str, seconds: int
             "spec.clientSecret",
             id="a secret in clear",
         ),
-        pytest.param({"jwksUri": "https://a"}, reasons.UNSUPPORTED_FIELD, "spec.jwksUri", id="an unknown field"),
+        pytest.param({"weight": 1}, reasons.UNSUPPORTED_FIELD, "spec.weight", id="an unknown field"),
         pytest.param(
             {"publicKeys": [{"jwk": jwk("one"), "weight": 1}]},
             reasons.UNSUPPORTED_FIELD,
@@ -302,7 +295,7 @@ def test_every_mistake_is_told_at_once() -> None:
 
 
 def test_an_unknown_field_is_told_with_the_version_that_does_not_know_it() -> None:
-    _, (problem,) = parse({"publicKeys": KEYS, "jwksUri": "https://a"})
+    _, (problem,) = parse({"publicKeys": KEYS, "weight": 1})
     assert __version__ in problem.message
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from keyturn.clients import parse as client_parse
+from keyturn.clients import sources
 from keyturn.clients.claims import RESERVED_CLAIMS
 from keyturn.clients.client_id import PATTERN
 from keyturn.clients.keys import FIELDS as KEY_FIELDS
@@ -20,7 +21,7 @@ from keyturn_operator.conditions import MAX_MESSAGE
 from tests.crd_schemas import CRDS, Schema, at, dearest_character, load_crd, rules_at, schema_of, walk
 from tests.golden import assert_golden
 
-MAX_OBJECT_BYTES = 64 * 1024
+MAX_OBJECT_BYTES = 80 * 1024
 PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 REFERENCE_MEMBERS = frozenset({"x5u", "x5c", "jku"})
 # Declared only so that a rule can refuse them: no stored object has them.
@@ -126,7 +127,7 @@ def test_every_string_and_list_is_bounded(plural: str) -> None:
 
 
 @plurals
-def test_no_object_passes_64_kib(plural: str) -> None:
+def test_no_object_passes_80_kib(plural: str) -> None:
     parts = schema_of(plural)["properties"]
     size = sum(largest(parts[part], part) for part in ("spec", "status"))
     assert size <= MAX_OBJECT_BYTES, size
@@ -173,7 +174,8 @@ def test_each_kind_is_namespaced_and_has_its_short_name_and_category(plural: str
     ("path", "fields"),
     [
         ("spec", client_parse.FIELDS),
-        ("spec.clientSecret", client_parse.SECRET_FIELDS),
+        ("spec.clientSecret", sources.SECRET_FIELDS),
+        ("spec.generateKey", sources.GENERATE_KEY_FIELDS),
         ("spec.publicKeys[]", KEY_FIELDS),
         ("spec.serviceAccount", ACCOUNT_FIELDS),
         ("spec.registration", REGISTRATION_FIELDS),
@@ -191,6 +193,12 @@ def test_the_client_schema_and_the_operator_agree_on_the_length_of_lists(field: 
 def test_the_client_schema_and_the_operator_agree_on_methods_and_client_ids() -> None:
     assert at("clientcredentials", "spec.authMethod")["enum"] == list(AUTH_METHODS)
     assert rules_at("clientcredentials", "spec.clientId") == [f"self.matches('{PATTERN}')"]
+
+
+def test_the_client_schema_and_the_operator_agree_on_sizes_and_policies() -> None:
+    assert at("clientcredentials", "spec.generateKey.size")["enum"] == list(sources.SIZES)
+    assert at("clientcredentials", "spec.deletionPolicy")["enum"] == list(sources.DELETION_POLICIES)
+    assert at("clientcredentials", "spec.jwksUri")["maxLength"] == sources.MAX_URI
 
 
 def test_the_client_schema_refuses_the_claims_that_the_operator_reserves() -> None:

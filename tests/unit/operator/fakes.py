@@ -30,6 +30,7 @@ def settings(**changes: Any) -> OperatorSettings:
     """Settings as an installation in one namespace has them."""
     given: dict[str, Any] = {
         "store_url": "memory://",
+        "issuer": "https://tokens.example",
         "namespaces": (NAMESPACE,),
         "bcrypt_cost": 8,
     }
@@ -140,9 +141,9 @@ class FakeKube:
         before = self.objects.get(path)
         if before is None:
             raise NotFound("PATCH", 404)
-        wanted = body["metadata"].get("resourceVersion")
-        if wanted is not None and wanted != before["metadata"]["resourceVersion"]:
-            raise Conflict("PATCH", 409)
+        for name in ("resourceVersion", "uid"):
+            if body["metadata"].get(name, before["metadata"][name]) != before["metadata"][name]:
+                raise Conflict("PATCH", 409)
         merge(before, body)
         return self._versioned(before)
 

@@ -6,7 +6,7 @@ import pytest
 
 from keyturn.clients.state import ClientState
 from keyturn.records import Kind
-from keyturn_operator.clients import ClientReconciler, last_token_issued
+from keyturn_operator.clients import ClientReconciler
 from keyturn_operator.kube.client import Object, collection
 from keyturn_operator.kube.errors import Forbidden, KubeUnavailable
 from keyturn_operator.queue import Done, Key
@@ -273,21 +273,6 @@ async def test_a_row_changed_behind_the_operator_s_back_is_put_right_with_an_eve
         stage.metrics.registry.get_sample_value("keyturn_operator_drift_repaired_total", {"kind": "ClientCredential"})
         == 1
     )
-
-
-@pytest.mark.parametrize(
-    ("shown", "used_at", "wanted"),
-    [
-        pytest.param(None, None, None, id="never used"),
-        pytest.param(None, NOW, "2027-01-15T08:00:00Z", id="the first use"),
-        pytest.param("2027-01-15T07:30:00Z", NOW, "2027-01-15T07:30:00Z", id="less than an hour later"),
-        pytest.param("2027-01-15T07:00:00Z", NOW, "2027-01-15T08:00:00Z", id="an hour later"),
-        pytest.param("2027-01-15T07:00:00Z", None, "2027-01-15T07:00:00Z", id="nothing new"),
-        pytest.param("yesterday", NOW, "2027-01-15T08:00:00Z", id="a damaged time"),
-    ],
-)
-def test_the_last_use_is_written_once_an_hour(shown: str | None, used_at: float | None, wanted: str | None) -> None:
-    assert last_token_issued(shown, used_at) == wanted
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def test_settings_that_contradict_themselves_are_refused(changes: dict[str, Any]
 
 def test_settings_come_from_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEYTURN_STORE_URL", "postgresql://keyturn:secret@db/keyturn")
+    monkeypatch.setenv("KEYTURN_ISSUER", "https://tokens.example/")
     monkeypatch.setenv("KEYTURN_NAMESPACES", "shop")
     monkeypatch.setenv("KEYTURN_OPERATOR_PROBE_PORT", "9000")
     monkeypatch.setenv("KEYTURN_LOG_LEVEL", "debug")

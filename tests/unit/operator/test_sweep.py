@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from keyturn.clients.state import ClientState
-from keyturn.records import Activity, Kind, Record, StoredRecord
+from keyturn.records import Kind, Record, StoredRecord
 from keyturn_operator.kube.client import Object, collection
 from keyturn_operator.kube.errors import Forbidden, Gone, KubeUnavailable
 from keyturn_operator.queue import Key, Priority
@@ -88,11 +88,9 @@ def test_a_row_of_a_namespace_that_is_not_watched_any_more_goes_without_being_re
 class Swept:
     def __init__(self, stage: Stage) -> None:
         self.deleted: list[tuple[Key, str]] = []
-        self.used: list[tuple[str, float]] = []
         self.sweeper = Sweeper(
             stage.context,
             deleted=lambda one, uid: self.deleted.append((one, uid)),
-            used=lambda client_id, at: self.used.append((client_id, at)),
             swept=lambda: None,
             found=lambda _rows: None,
         )
@@ -168,11 +166,3 @@ async def test_the_store_is_read_before_the_lists() -> None:
     await Swept(stage).sweeper.sweep()
     assert order[0] == "store"
     assert order.count("list") == 3
-
-
-async def test_the_last_use_of_a_client_is_passed_on() -> None:
-    stage = await Stage.make()
-    await stage.store.record_activity([Activity("shop.a", "k1", NOW - 50), Activity("shop.a", "k2", NOW - 10)])
-    swept = Swept(stage)
-    await swept.sweeper.sweep()
-    assert swept.used == [("shop.a", NOW - 10)]
