@@ -20,8 +20,8 @@ _PLURAL: Final = "clientcredentials"
 _TAKE_BACK_TRIES: Final = 3
 _TAKE_BACK_PAUSE: Final = 0.5
 _RETRY_AFTER: Final = 10
-# How long the other replicas are waited for: they have the client a second later at most.
-_OTHERS: Final = 1.5
+# How long the other replicas are waited for: mostly they are as far a second later. One that has just died is waited for in vain.
+_OTHERS: Final = 3.0
 _LOOK_EVERY: Final = 0.1
 _SEEN: Final = 30.0
 
@@ -162,6 +162,7 @@ class Registrar:
             raise unavailable(
                 "the client is deleted, which is not in force yet", reason="not_in_force", retry_after=_RETRY_AFTER
             )
+        await self._wait_for_others()
 
     async def _in_force(self, client_id: str, uid: str, credentials: Credentials | None) -> Client:
         def current() -> Client | None:

@@ -1,8 +1,10 @@
 """Registration end to end within one process: a Kubernetes API that a test fills, and an operator that acts or does not."""
 
+import asyncio
 import base64
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from keyturn.clients.registration import Registration as Registered
 from keyturn.clients.state import ClientKey, ClientState, SecretHash
 from keyturn.records import Kind, Replica
 from keyturn.store.memory import MemoryStore
+from keyturn_api import registrar, registration_upkeep
 from keyturn_api.administration import Administration
 from keyturn_api.application import build_framework
 from keyturn_api.follower import Follower
@@ -299,12 +302,17 @@ async def test_a_body_has_a_limit(place: Place) -> None:
     assert (answer.status_code, answer.json()["error"]) == (413, "invalid_request")
 
 
-async def test_the_other_replicas_are_given_a_moment_and_no_more(place: Place) -> None:
+async def test_the_other_replicas_are_given_a_moment_and_no_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registrar, "_OTHERS", 0.3)
     await place.store.open()
-    await place.store.heartbeat(Replica("other", 10_000, (), 1e12))
+    await place.store.heartbeat(Replica("level", 10_000, (), 1e12))
+    began = time.monotonic()
     await told(place)
+    assert time.monotonic() - began < 0.3
     await place.store.heartbeat(Replica("behind", 0, (), 1e12))
+    began = time.monotonic()
     await told(place)
+    assert time.monotonic() - began >= 0.3
 
 
 async def test_an_update_over_an_edit_of_somebody_else_keeps_that_edit(place: Place) -> None:
@@ -492,3 +500,63 @@ async def test_without_a_limit_of_time_everything_stays(make: Callable[..., Plac
     place.service.upkeep._clock = lambda: NOW + 1e9
     await place.service.upkeep.step()
     assert len(place.objects) == 1
+
+
+async def test_upkeep_goes_on_by_itself_and_after_a_failure(
+    make: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration_upkeep, "_LOOK_EVERY", 0.02)
+    monkeypatch.setattr(registration_upkeep, "_AFTER_FAILURE", 0.02)
+    monkeypatch.setattr(registration_upkeep, "_SPREAD", 0.01)
+    place = make()
+    client = await told(place)
+    name = client["client_id"].removeprefix("team.")
+    works = place.api.answers["PATCH", f"{CLIENTS}/{name}"]
+    failures = iter([httpx2.ConnectError("down")])
+    place.api.answers["PATCH", f"{CLIENTS}/{name}"] = lambda change: next(failures, None) or works(change)
+    place.objects[name]["spec"]["permissions"] = ["orders:read"]
+    place.reconcile()
+    task = asyncio.create_task(place.service.upkeep.run())
+    labels = place.objects[name]["metadata"]["labels"]
+    assert await place.changes.wait_until(lambda: labels["keyturn.dev/approval"] == "granted", 5)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert next(failures, None) is None
+
+
+async def test_what_cannot_be_taken_back_is_left_to_the_removal_of_what_nobody_approves(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registrar, "_TAKE_BACK_PAUSE", 0.01)
+    place.operator = False
+
+    def made(body: dict[str, Any]) -> httpx2.Response:
+        answer = place.create(body)
+        path = f"{CLIENTS}/{body['metadata']['name']}"
+        place.api.answers["DELETE", path] = lambda _: httpx2.ConnectError("down")
+        return answer
+
+    place.api.answers["POST", CLIENTS] = made
+    assert (await place.register()).status_code == 503
+    assert sum(method == "DELETE" for method, _, _ in place.api.calls) == 3
+    (left,) = place.objects.values()
+    assert left["metadata"]["labels"]["keyturn.dev/approval"] == "pending"
+
+
+async def test_an_update_is_not_taken_back_over_an_edit_of_somebody_else(place: Place) -> None:
+    client = await told(place)
+    obj = place.objects[client["client_id"].removeprefix("team.")]
+    place.operator = False
+    versions = iter(["10", "20"])
+
+    def edit() -> None:
+        # After the update, not after the look before it.
+        if obj["spec"].get("clientName") == "New":
+            obj["metadata"]["resourceVersion"] = next(versions, "30")
+            obj["metadata"]["generation"] += 1
+            obj["spec"]["suspended"] = True
+
+    place.after_patch = edit
+    body = {"client_id": client["client_id"], "jwks": {"keys": [KEY]}, "client_name": "New"}
+    assert (await place.manage("PUT", client, body)).status_code == 503
+    assert (obj["spec"]["clientName"], obj["spec"]["suspended"]) == ("New", True)

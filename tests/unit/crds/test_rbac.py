@@ -71,3 +71,27 @@ def test_of_the_whole_cluster_the_api_may_ask_for_reviews_and_the_operator_may_s
     }
     leases = {("coordination.k8s.io", "leases", verb) for verb in ("list", "watch")}
     assert {part: grants(part, "clusterRules") for part in RBAC} == {"operator": leases, "api": reviews}
+
+
+OPERATIONS = {"create": "CREATE", "patch": "UPDATE", "delete": "DELETE"}
+
+
+@pytest.mark.parametrize(
+    ("part", "verbs"),
+    [
+        pytest.param("api", {"create", "patch", "delete"}, id="whatever the API writes"),
+        pytest.param("operator", {"delete"}, id="whatever the operator deletes"),
+    ],
+)
+def test_the_admission_policy_looks_at(part: str, verbs: set[str]) -> None:
+    document = yaml.safe_load((PROJECT / "charts/keyturn/files/admission-policy.yaml").read_text(encoding="utf-8"))
+    looked_at = {
+        (group, resource, operation)
+        for rule in document[part]["matchConstraints"]["resourceRules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for operation in rule["operations"]
+    }
+    written = {(group, kind, OPERATIONS[verb]) for group, kind, verb in grants(part) if verb in verbs}
+    assert document[part]["failurePolicy"] == "Fail"
+    assert written <= looked_at
