@@ -8,7 +8,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import httpx2
 
@@ -73,12 +73,15 @@ def discover(client: httpx2.Client, url: str) -> Endpoints:
     Raises:
         CommandError: no answer, no metadata, or the metadata of another issuer.
     """
-    answer = fetch(client, client.build_request("GET", url + METADATA_PATH, headers={"Accept": "application/json"}))
-    if answer.status >= 500:
-        raise cannot_serve(answer)
-    metadata = answer.json()
-    issuer = metadata.get("issuer") if answer.status == 200 else None
-    if not isinstance(issuer, str) or not issuer:
+    for place in metadata_urls(url):
+        answer = fetch(client, client.build_request("GET", place, headers={"Accept": "application/json"}))
+        metadata = answer.json()
+        issuer = metadata.get("issuer") if answer.status == 200 else None
+        if isinstance(issuer, str) and issuer:
+            break
+    else:
+        if answer.status >= 500:
+            raise cannot_serve(answer)
         raise CommandError(
             f"{url} gave no metadata of a token service (HTTP {answer.status} at {METADATA_PATH}).",
             "Check --url, or name the issuer with --issuer.",
@@ -96,6 +99,14 @@ def discover(client: httpx2.Client, url: str) -> Endpoints:
             Exit.REFUSED,
         )
     return Endpoints(issuer, url + TOKEN_PATH)
+
+
+def metadata_urls(url: str) -> tuple[str, ...]:
+    """Where a server's metadata may lie: RFC 8414 §3.1 puts an issuer's path behind the well-known part, many servers before it."""
+    path = urlsplit(url).path
+    if not path:
+        return (url + METADATA_PATH,)
+    return (url.removesuffix(path) + METADATA_PATH + path, url + METADATA_PATH)
 
 
 def is_safe_endpoint(endpoint: object, url: str) -> TypeGuard[str]:

@@ -121,6 +121,34 @@ def test_an_assertion_alone_asks_the_server_for_its_issuer(
     assert [str(request.url) for request in service.requests] == [f"{ISSUER}/.well-known/oauth-authorization-server"]
 
 
+@pytest.mark.parametrize(
+    ("served", "asked"),
+    [
+        pytest.param("/.well-known/oauth-authorization-server/tenant", 1, id="where RFC 8414 says"),
+        pytest.param("/tenant/.well-known/oauth-authorization-server", 2, id="below the issuer"),
+    ],
+)
+@pytest.mark.parametrize("elsewhere", [(404, b"nothing here"), (503, {}), (200, {})])
+def test_the_metadata_of_an_issuer_with_a_path_is_found(
+    service: TokenService, key_file: str, served: str, asked: int, elsewhere: tuple[int, Any]
+) -> None:
+    origin = "https://tokens.example.org"
+    issuer = f"{origin}/tenant"
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        service.requests.append(request)
+        if request.url.path == served:
+            return httpx2.Response(200, json={"issuer": issuer, "token_endpoint": f"{issuer}/oauth/token"})
+        status, body = elsewhere
+        return httpx2.Response(status, **({"content": body} if isinstance(body, bytes) else {"json": body}))
+
+    service.handle = handle  # type: ignore[method-assign]
+    result = keyturn("token", "--url", issuer, "--client-id", CLIENT, "--key", key_file, "--curl")
+    assert result.exit_code == 0, result.output
+    assert f"{issuer}/oauth/token" in result.stdout
+    assert len(service.requests) == asked
+
+
 def test_the_curl_command_is_the_request_that_would_be_sent(
     service: TokenService, key_file: str, client_key: PrivateKey
 ) -> None:
