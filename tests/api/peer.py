@@ -1,9 +1,10 @@
-"""A small HTTP server of the test's own, for what the service calls."""
+"""Small servers of the test's own, for what the service calls."""
 
 import asyncio
 import json
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -70,3 +71,58 @@ class Peer:
             pass
         finally:
             writer.close()
+
+
+class TlsFront:
+    """Speaks TLS in front of a PostgreSQL server that does not, and counts its connections."""
+
+    _SSL_REQUEST = bytes((0, 0, 0, 8, 4, 210, 22, 47))
+
+    def __init__(self, port: int, context: ssl.SSLContext) -> None:
+        self._backend = port
+        self._context = context
+        self.port = 0
+        self.most_at_once = 0
+        self._now = 0
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in list(self._serving):
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        with suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+            try:
+                assert await reader.readexactly(8) == self._SSL_REQUEST
+                writer.write(b"S")
+                await writer.start_tls(self._context)
+                behind, before = await asyncio.open_connection("127.0.0.1", self._backend)
+                self._now += 1
+                self.most_at_once = max(self.most_at_once, self._now)
+                try:
+                    await asyncio.gather(_pipe(reader, before), _pipe(behind, writer))
+                finally:
+                    self._now -= 1
+                    before.close()
+            finally:
+                writer.close()
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()

@@ -125,6 +125,14 @@ class World:
 
     def groups(self) -> dict[str, Group]:
         folder = self.folder
+        kubernetes = {
+            "kubernetes_url": self.kubernetes.url,
+            "kubernetes_token_file": str(folder / "kubernetes-token"),
+            "kubernetes_ca_file": str(folder / "ca.crt"),
+            "namespace": "project",
+            "administration": "true",
+            "administration_server_tokens": "true",
+        }
         return {
             "plain": Group(
                 issuer=PLAIN_ISSUER,
@@ -189,18 +197,18 @@ class World:
                     "userinfo_cache_seconds": "0",
                     "userinfo_connections": "1",
                     "trusted_issuers_file": str(folder / "issuers.json"),
+                    "denials_kept": "0",
+                    "denials_stored": "true",
+                    **kubernetes,
                 }
             ),
             "edge": Group(
                 settings={
                     "trust_user_headers": "true",
                     "trusted_peers": "127.0.0.1/32",
-                    "kubernetes_url": self.kubernetes.url,
-                    "kubernetes_token_file": str(folder / "kubernetes-token"),
-                    "kubernetes_ca_file": str(folder / "ca.crt"),
-                    "namespace": "project",
-                    "administration": "true",
-                    "administration_server_tokens": "true",
+                    "denials_kept": "1",
+                    "denials_stored": "false",
+                    **kubernetes,
                 }
             ),
             "ending": Group(settings={"shutdown_delay": "2", "shutdown_timeout": "1", "max_staleness": "1.5"}),
@@ -241,4 +249,6 @@ def review(asked: Asked) -> Answer:
         user = {"username": "ada", "uid": "1", "groups": ["support"]}
         return 201, {"status": {"authenticated": good, "user": user if good else {}}}
     attributes = spec["resourceAttributes"]
-    return 201, {"status": {"allowed": attributes["namespace"] == "project" and attributes["verb"] == "introspect"}}
+    return 201, {
+        "status": {"allowed": attributes["namespace"] == "project" and attributes["verb"] in ("introspect", "explain")}
+    }

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import itertools
 import json
 import signal
 import ssl
@@ -25,6 +26,7 @@ from keyturn_api.settings import PREFIX, ApiSettings
 from keyturn_dev.certificates import Authority
 from tests.api.conftest import APP, SECRET
 from tests.api.installation import Installation, assertion, form
+from tests.api.peer import TlsFront
 from tests.api.settings_world import PLAIN_ISSUER, PLAIN_URL, USERS_KEY, Running, World
 from tests.api.test_replicas import soon
 from tests.api.test_token import basic
@@ -43,18 +45,17 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 Check = Callable[[World, Running], Awaitable[None]]
 CHECKS: list[tuple[tuple[str, ...], str, Check]] = []
-# Shown by a process of another module.
+# Shown by processes of another kind: the settings without their prefix, by the module that starts them.
 ELSEWHERE = {
-    "KEYTURN_STORE_PREPARED": "tests/api/test_settings.py::test_postgresql_is_heard_through_the_url_for_listening",
-    "KEYTURN_STORE_LISTEN_URL": "tests/api/test_settings.py::test_postgresql_is_heard_through_the_url_for_listening",
-    "KEYTURN_GRPC_PORT": "tests/api/test_envoy_grpc.py",
-    # Registration needs a Kubernetes API and an operator.
-    "KEYTURN_REGISTRATION": "tests/cluster/test_registration_limits.py",
-    "KEYTURN_REGISTRATION_TOKENS_DIRECTORY": "tests/cluster/test_registration.py",
-    "KEYTURN_REGISTRATIONS_PER_MINUTE": "tests/cluster/test_registration_limits.py",
-    "KEYTURN_REGISTRATION_MAX_PENDING": "tests/cluster/test_registration_limits.py",
-    "KEYTURN_REGISTRATION_PENDING_TTL": "tests/cluster/test_registration_limits.py",
-    "KEYTURN_REGISTRATION_TIMEOUT": "tests/cluster/test_registration_limits.py",
+    "tests/api/test_settings.py": (
+        *("STORE_PREPARED", "STORE_LISTEN_URL"),
+        *("STORE_PASSWORD", "STORE_TLS", "STORE_CA_FILE", "STORE_POOL_SIZE", "STORE_STATEMENT_TIMEOUT"),
+    ),
+    "tests/api/test_envoy_grpc.py": ("GRPC_PORT",),
+    "tests/cluster/test_registration.py": ("REGISTRATION", "REGISTRATION_TOKENS_DIRECTORY"),
+    "tests/cluster/test_registration_limits.py": (
+        *("REGISTRATIONS_PER_MINUTE", "REGISTRATION_MAX_PENDING", "REGISTRATION_PENDING_TTL", "REGISTRATION_TIMEOUT"),
+    ),
 }
 
 
@@ -69,7 +70,8 @@ def shows(*names: str, by: str) -> Callable[[Check], Check]:
 
 
 def settings_shown() -> set[str]:
-    return {f"{PREFIX}{name}" for names, _, _ in CHECKS for name in names} | set(ELSEWHERE)
+    here = [name for names, _, _ in CHECKS for name in names]
+    return {f"{PREFIX}{name}" for name in (*here, *itertools.chain(*ELSEWHERE.values()))}
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -451,6 +453,31 @@ async def _(world: World, running: Running) -> None:
     assert (await other.http.post("/oauth/introspect", data=data, headers=support)).status_code == 404
 
 
+@shows("DENIALS_KEPT", "DENIALS_STORED", by="edge")
+async def _(world: World, running: Running) -> None:
+    support = {"Authorization": "Bearer support"}
+
+    async def found(by: Running, identifier: str) -> bool:
+        answer = await by.http.post("/explain", json={"requestId": identifier}, headers=support)
+        assert answer.status_code in (200, 404), answer.text
+        return answer.status_code == 200
+
+    # One is remembered, and none is written down.
+    for identifier in ("kept-1", "kept-2"):
+        assert (await running.decide(**{"X-Request-Id": identifier})).status_code == 401
+    assert not await found(running, "kept-1")
+    assert await found(running, "kept-2")
+    # Where none is remembered, it is found in the store.
+    writing = await world.running("users")
+    assert (await writing.decide(**{"X-Request-Id": "stored-1"})).status_code == 401
+
+    async def written() -> bool:
+        return await found(writing, "stored-1")
+
+    await soon(written, within=10)
+    assert not await found(running, "stored-1")
+
+
 # The end: these two take the process away, in this order.
 
 
@@ -539,6 +566,53 @@ async def test_postgresql_is_heard_through_the_url_for_listening(
                 assert answer.status_code == 200
 
 
+async def test_postgresql_is_reached_by_tls_with_a_password_of_its_own_and_within_limits(
+    on_postgres: Installation, tmp_path: Path
+) -> None:
+    authority, another = Authority("database", datetime.now(UTC)), Authority("another", datetime.now(UTC))
+    pair = authority.issue("database", names=("127.0.0.1",), client=False)
+    for name, content in (("tls.crt", pair.certificate), ("tls.key", pair.key)):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "ca.crt").write_bytes(authority.certificate)
+    (tmp_path / "other.crt").write_bytes(another.certificate)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    parts = urlsplit(on_postgres.store_url)
+    async with TlsFront(parts.port or 0, context) as front:
+        user = parts.username or ""
+        without_password = parts._replace(netloc=f"{user}@127.0.0.1:{front.port}").geturl()
+        settings = {
+            "store_url": without_password,
+            "store_password": parts.password or "",
+            "store_tls": "verify-full",
+            "store_pool_size": "1",
+            "store_statement_timeout": "1",
+        }
+        wrong = on_postgres.start(**settings, store_ca_file=str(tmp_path / "other.crt"))
+        process = await on_postgres.start(**settings, store_ca_file=str(tmp_path / "ca.crt")).ready()
+        async with httpx2.AsyncClient(base_url=process.url) as http:
+
+            async def token() -> int:
+                return (await http.post("/oauth/token", data=form(assertion(APP, "team.app")))).status_code
+
+            assert set(await asyncio.gather(*(token() for _ in range(20)))) == {200}
+            # One of the pool, one that listens, two for the jtis.
+            assert 1 <= front.most_at_once <= 4
+            locking = await asyncpg.connect(on_postgres.store_url)
+            try:
+                async with locking.transaction():
+                    await locking.execute("LOCK TABLE keyturn_used_jtis IN ACCESS EXCLUSIVE MODE")
+                    started = time.monotonic()
+                    assert await token() == 503
+                    # Without the limit it would have waited for five seconds.
+                    assert 0.9 < time.monotonic() - started < 4
+            finally:
+                await locking.close()
+        async with httpx2.AsyncClient(base_url=wrong.url) as http:
+            assert (await http.get("/readyz")).status_code == 503
+        assert "store_unavailable" in wrong.output()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def on_postgres(postgres_server: str, tmp_path: Path) -> AsyncIterator[Installation]:
     schema = f"settings_{base64.b32encode(tmp_path.name.encode()).decode().rstrip('=').lower()[:20]}_{time.time_ns()}"
@@ -557,4 +631,4 @@ async def on_postgres(postgres_server: str, tmp_path: Path) -> AsyncIterator[Ins
 async def test_every_setting_is_shown() -> None:
     fields = ApiSettings.model_fields
     assert {variable(PREFIX, name, field) for name, field in fields.items()} == settings_shown()
-    assert all((Path(__file__).parents[2] / where.partition("::")[0]).is_file() for where in ELSEWHERE.values())
+    assert all((Path(__file__).parents[2] / where).is_file() for where in ELSEWHERE)
