@@ -151,6 +151,11 @@ class Installation:
             process.end()
         await self.store.close()
 
+    @property
+    def epoch(self) -> int:
+        """The test's own, as the one operator."""
+        return self._epoch
+
     async def use_ring(self, ring: KeyRing, *, mount: bool = True, revoke_before: float | None = None) -> None:
         """Puts a key ring into the store, and into the directory by a symlink swap as the kubelet does."""
         self.ring = ring
