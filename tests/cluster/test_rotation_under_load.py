@@ -7,12 +7,17 @@ fail. The same with the operator killed at random instants, at which the keys' s
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import StartWorld
 from tests.cluster.outage import Outage, database_that_may_fail
+from tests.cluster.rotation.ledger import Ledger
+from tests.cluster.rotation.states import SigningWatch
 from tests.cluster.rotation.trial import SETTINGS, Trial
 
 REPLICAS = 3
@@ -26,6 +31,31 @@ KILLS = 50
 def database() -> Iterator[Outage]:
     with database_that_may_fail() as one:
         yield one
+
+
+RING = [("k1", "Active"), ("k2", "Next")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        pytest.param(RING, "", id="nothing where all is well"),
+        pytest.param([("k2", "Next")], "0 Active keys", id="no Active key"),
+        pytest.param([*RING, ("k3", "Active")], "2 Active keys", id="two Active keys"),
+        pytest.param([("k1", "Active")], "not just one Next", id="no Next key"),
+        pytest.param([*RING, ("k3", "Next")], "not just one Next", id="two Next keys"),
+    ],
+)
+async def test_the_watch_tells(keys: list[tuple[str, str]], told: str) -> None:
+    ledger = Ledger()
+
+    async def read() -> dict[str, Any]:
+        return {"keys": [{"kid": kid, "phase": phase} for kid, phase in keys]}
+
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(SigningWatch(ledger).row(read), timeout=0.01)
+    assert bool(ledger.failed) == bool(told)
+    assert told in ledger.report()
 
 
 def published(lead: str) -> dict[str, str]:
