@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx2
 import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from keyturn.jose.signing import load_pem
 from keyturn_dev.installation import SIGNING_KEY, Installation
 from keyturn_dev.waiting import wait_until
-from tests.cluster.clients import World, as_object, signing_kids, world_of
+from tests.cluster.clients import PROMISE_SECONDS, World, as_object, signing_kids, world_of
 from tests.cluster.conftest import signing_key
-from tests.documents import PROJECT, RUN_BY, blocks
+from tests.documents import PROJECT, RUN_BY, blocks, shown_objects
 from tests.manifests import Manifest, manifest, rsa_key
 
 PAGE = PROJECT / "docs" / "keys.md"
@@ -92,6 +96,36 @@ def shell(world: World, tmp_path: Path) -> Shell:
     return Shell(world, tmp_path)
 
 
+class Reports:
+    """The client `reports` of the page, whose key the operator makes."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.client = world.client("reports")
+
+    def secret(self) -> dict[str, str]:
+        data = self.world.objects.get("secrets", "reports-key")["data"]
+        return {name: base64.b64decode(value).decode() for name, value in data.items()}
+
+    def answer(self, secret: dict[str, str]) -> httpx2.Response:
+        key = load_pem(secret["private_key.pem"].encode(), kid=secret["key_id"], algorithm="RS256")
+        return self.client.request(key=key)
+
+    def status(self, secret: dict[str, str]) -> int:
+        return self.answer(secret).status_code
+
+    def token(self, secret: dict[str, str]) -> str:
+        return str(as_object(self.answer(secret))["access_token"])
+
+
+@pytest.fixture(scope="module")
+def reports(world: World) -> Reports:
+    (shown,) = [one for place, one in shown_objects() if place == "docs/keys.md: ClientCredential reports"]
+    world.apply(shown)
+    world.objects.wait_for("clientcredentials", "reports")
+    return Reports(world)
+
+
 def states(world: World) -> dict[str, str]:
     return {key["kid"]: key["state"] for key in world.objects.get("signingkeys", SIGNING_KEY)["status"]["keys"]}
 
@@ -141,6 +175,33 @@ def test_a_planned_rotation_leaves_every_token_valid(world: World, shell: Shell)
     assert states(world)[before] == "Retired"
     assert accepted(world, token) == [200, 200]
     assert accepted(world, client.token(1)) == [200, 200]
+
+
+def test_a_generated_key_is_replaced_with_an_overlap(reports: Reports, shell: Shell) -> None:
+    before = reports.secret()
+    printed = shell.run(runbook("Planned rotation")[1])
+    after = reports.secret()
+    assert after["key_id"] != before["key_id"]
+    assert f"{before['key_id']}  until 20" in printed
+    assert [reports.status(one) for one in (before, after)] == [200, 200]
+
+
+def test_a_compromised_client_is_stopped_and_comes_back_with_another_key(reports: Reports, shell: Shell) -> None:
+    stop, replace, resume = runbook("A compromised client")
+    world = reports.world
+    before = reports.secret()
+    token = reports.token(before)
+    shell.run(stop)
+    wait_until(lambda: accepted(world, token) == [401, 401], "the stop to count", seconds=PROMISE_SECONDS)
+    assert reports.status(before) == 401
+    # Times are whole seconds: a token of the second in which they are revoked counts as one of after it.
+    time.sleep(1.1)
+    shell.run(replace)
+    wait_until(lambda: reports.secret()["key_id"] != before["key_id"], "another key", seconds=15)
+    after = reports.secret()
+    shell.run(resume)
+    assert (reports.status(before), reports.status(after)) == (401, 200)
+    assert accepted(world, token) == [401, 401]
 
 
 @pytest.mark.parametrize(("block", "only_active"), [(0, False), (1, True)], ids=["all keys", "the active key alone"])

@@ -45,7 +45,14 @@ SETTINGS = {
 
 
 # The clients whose credentials the operator makes.
-GENERATED: dict[str, Manifest] = {}
+_FOLLOWED = {"rotateEvery": "720h", "keepPrevious": f"{OVERLAP}s"}
+GENERATED: dict[str, Manifest] = {
+    "load-key": {"generateKey": {"secretName": "load-key", **_FOLLOWED}},
+    "load-secret": {
+        "authMethod": "client_secret_basic",
+        "clientSecret": {"secretName": "load-secret", **_FOLLOWED},
+    },
+}
 
 Work = Callable[[], Awaitable[None]]
 
