@@ -10,7 +10,14 @@ from keyturn.snapshot import Snapshot
 from keyturn.store.batching import BatchedReplayGuard
 from keyturn.store.interface import StoreReplaced, StoreUnavailable
 from keyturn.tokens import refusal
-from keyturn.tokens.assertion import AssertionPolicy, VerifiedAssertion, check_client, verify_assertion
+from keyturn.tokens.assertion import (
+    AssertionPolicy,
+    ReadAssertion,
+    VerifiedAssertion,
+    check_client,
+    read_assertion,
+    verify_assertion,
+)
 from keyturn.tokens.refusal import TokenRefused
 from keyturn_api.client_secrets import SecretVerifier, invalid_client, parse_basic
 from keyturn_api.errors import SLOW_DOWN, ApiError, invalid_request, unavailable
@@ -19,6 +26,7 @@ from keyturn_api.guessing import GuessLimiter
 from keyturn_api.http import Scope
 from keyturn_api.metrics import Metrics
 from keyturn_api.settings import ApiSettings
+from keyturn_api.workload import WorkloadIdentity
 
 # RFC 7523 section 2.2
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -127,11 +135,14 @@ class ClientAuthenticator:
             audiences.add(settings.token_endpoint)
         self._policy = AssertionPolicy(frozenset(audiences), settings.clock_skew_seconds)
 
-    async def authenticate(self, attempt: Attempt, decide: Callable[[ProvenClient], T]) -> tuple[ProvenClient, T]:
+    async def authenticate(
+        self, attempt: Attempt, decide: Callable[[ProvenClient], T], *, workloads: WorkloadIdentity | None = None
+    ) -> tuple[ProvenClient, T]:
         """The proven client with what `decide` makes of the request. Raises `ApiError`, that of `decide` too.
 
         `decide` judges what the client asks for before an assertion is used up, so that a request that fails by it can be sent again as it
         is; it is asked again where the world has changed while the assertion was being recorded.
+        `workloads`: the tokens of pods prove clients too.
         """
         # Of the state that the assertion is judged by: nothing is awaited before its jti waits for exactly this store.
         position = self._snapshot.position
@@ -140,7 +151,11 @@ class ClientAuthenticator:
         if isinstance(attempt.credential, SecretCredential):
             client = await self._check_secret(attempt.credential, attempt)
             return client, decide(client)
-        verified = self._check_assertion(attempt.credential, attempt.client_id)
+        read = self._read(attempt.credential)
+        if workloads is not None and workloads.recognizes(read.claims):
+            client = await self._check_workload(workloads, attempt.credential, read, attempt.client_id)
+            return client, decide(client)
+        verified = self._check_assertion(read, attempt.client_id)
         client = ProvenClient(verified.client, verified.kid, verified.claims, verified.requested_audiences)
         decided = decide(client)
         generation = self._snapshot.generation
@@ -151,10 +166,30 @@ class ClientAuthenticator:
             decided = decide(client)
         return client, decided
 
-    def _check_assertion(self, credential: AssertionCredential, client_id: str | None) -> VerifiedAssertion:
+    @staticmethod
+    def _read(credential: AssertionCredential) -> ReadAssertion:
+        try:
+            return read_assertion(credential.assertion)
+        except TokenRefused as refused:
+            raise invalid_client(refused.description, reason=refused.reason, cause=refused.cause) from None
+
+    @staticmethod
+    async def _check_workload(
+        workloads: WorkloadIdentity, credential: AssertionCredential, read: ReadAssertion, client_id: str | None
+    ) -> ProvenClient:
+        try:
+            verified = await workloads.prove(credential.assertion, read, client_id)
+        except TokenRefused as refused:
+            if refused.reason == refusal.MISSING_CLIENT_ID:
+                raise invalid_request(refused.description) from None
+            raise invalid_client(refused.description, reason=refused.reason, cause=refused.cause) from None
+        # The key is the cluster's, not one of the client's.
+        return ProvenClient(verified.client, "", verified.claims, ())
+
+    def _check_assertion(self, read: ReadAssertion, client_id: str | None) -> VerifiedAssertion:
         try:
             return verify_assertion(
-                credential.assertion,
+                read,
                 clients=self._snapshot,
                 policy=self._policy,
                 store_born_at=self._snapshot.born_at,

@@ -110,6 +110,10 @@ class Kubernetes:
         if client is not None:
             await client.aclose()
 
+    async def get(self, path: str) -> Object:
+        """The object or document at this path."""
+        return await self._call("GET", path, body=None)
+
     async def create(self, collection: str, body: Object) -> Object:
         """POSTs an object (or a review, whose answer is its status). Raises Conflict when it exists."""
         return await self._call("POST", collection, body=body)
@@ -135,15 +139,24 @@ class Kubernetes:
             raise
         return True
 
-    async def _call(self, method: str, path: str, *, body: Object, content_type: str = "application/json") -> Object:
+    async def _call(
+        self, method: str, path: str, *, body: Object | None, content_type: str = "application/json"
+    ) -> Object:
         call = f"{method} {path}"
-        parameters = {} if method == "DELETE" else {"fieldManager": _FIELD_MANAGER}
-        headers = {"content-type": content_type, "accept": "application/json", "accept-encoding": "identity"}
+        parameters = {"fieldManager": _FIELD_MANAGER} if method in ("POST", "PATCH") else {}
+        # A JWKS has a type of its own, and is served to nobody who takes nothing but plain JSON.
+        headers = {"accept": "application/json, application/jwk-set+json", "accept-encoding": "identity"}
+        if body is not None:
+            headers["content-type"] = content_type
         client = self._connected()
         try:
             headers["authorization"] = f"Bearer {self._bearer()}"
             async with client.stream(
-                method, self._access.url + path, params=parameters, content=orjson.dumps(body), headers=headers
+                method,
+                self._access.url + path,
+                params=parameters,
+                content=None if body is None else orjson.dumps(body),
+                headers=headers,
             ) as answer:
                 received = await _read(answer, call)
                 status = answer.status_code

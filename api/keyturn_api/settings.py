@@ -247,6 +247,18 @@ class ApiSettings(UserSettings):
         gt=0,
         le=60,
     )
+    workload_identity: bool = setting(
+        True,
+        "Where there is a Kubernetes API: pods whose ServiceAccount a client names get its tokens with their own projected token.",
+    )
+    cluster_issuer: str | None = setting(
+        None, "The issuer of the cluster's ServiceAccount tokens. Unset: as the API server tells."
+    )
+    workload_token_review: bool = setting(
+        True,
+        "Have the API server confirm each pod's token, where this service may create TokenReviews. `false`, or without that right: the "
+        "token of a deleted pod counts until it expires.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
         "INFO", "What is logged at least.", reference="LOG_LEVEL"
     )

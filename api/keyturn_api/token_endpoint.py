@@ -31,6 +31,7 @@ from keyturn_api.logs import get_logger
 from keyturn_api.metrics import Metrics
 from keyturn_api.settings import ApiSettings
 from keyturn_api.signing_keys import SigningKeys
+from keyturn_api.workload import WorkloadIdentity
 
 _log = get_logger("token")
 
@@ -59,8 +60,10 @@ class TokenEndpoint:
         activity: ActivityRecorder,
         metrics: Metrics,
         *,
+        workloads: WorkloadIdentity | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._workloads = workloads
         self._settings = settings
         self._snapshot = snapshot
         self._signing_keys = signing_keys
@@ -109,7 +112,9 @@ class TokenEndpoint:
     async def _validate(self, request: TokenRequest) -> tuple[ProvenClient, Grant]:
         if self._snapshot.loaded and self._signing_keys.signer() is None:
             raise unavailable("no signing key is ready", reason="no_signing_key", retry_after=5)
-        return await self._authenticator.authenticate(request.attempt, lambda client: self._grant(client, request))
+        return await self._authenticator.authenticate(
+            request.attempt, lambda client: self._grant(client, request), workloads=self._workloads
+        )
 
     def _grant(self, client: ProvenClient, request: TokenRequest) -> Grant:
         asked = (*request.audiences, *client.requested_audiences)

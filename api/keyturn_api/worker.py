@@ -46,6 +46,7 @@ from keyturn_api.token_endpoint import TokenEndpoint
 from keyturn_api.token_questions import Askers
 from keyturn_api.tokeninfo import TokenInfo
 from keyturn_api.verified import AccessTokens
+from keyturn_api.workload import WorkloadIdentity, workload_identity
 
 if TYPE_CHECKING:
     from keyturn_api.envoy_grpc import GrpcServer
@@ -78,6 +79,7 @@ class Service:
     upkeep: RegistrationUpkeep | None
     grpc: "GrpcServer | None"
     decisions: Decisions
+    workloads: WorkloadIdentity | None
 
 
 def replica_id() -> str:
@@ -116,8 +118,9 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
     )
     authenticator = ClientAuthenticator(settings, snapshot, guard, verifier, limiter, metrics)
     authenticator.on_store_replaced = follower.wake
-    token = TokenEndpoint(settings, snapshot, signing_keys, authenticator, activity, metrics)
     kubernetes = connect(settings)
+    workloads = workload_identity(settings, snapshot, kubernetes)
+    token = TokenEndpoint(settings, snapshot, signing_keys, authenticator, activity, metrics, workloads=workloads)
     administration = Administration(
         kubernetes,
         issuer=settings.issuer,
@@ -189,6 +192,7 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         None if registrations is None else registrations.upkeep,
         grpc_server(settings, decisions.gateway),
         decisions,
+        workloads,
     )
 
 
@@ -332,6 +336,8 @@ async def _running(service: Service, certificate: ServerCertificate | None) -> A
         ("readiness", _tell_readiness(service)),
         ("metrics", service.metrics.run()),
     ]
+    if service.workloads is not None:
+        work.append(("workloads", service.workloads.run()))
     if service.upkeep is not None:
         work.append(("registrations", service.upkeep.run()))
     if service.decisions.sources.trusted_issuers is not None:

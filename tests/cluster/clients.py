@@ -30,6 +30,7 @@ from tests.sample_keys import sample_key
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 GROUP_PATH = f"/apis/{API_VERSION}"
+CORE = ("secrets", "events", "pods", "serviceaccounts")
 PROMISE_SECONDS = 1.0
 """The product's promise: a change is effective in every replica within a second."""
 
@@ -52,7 +53,7 @@ class Objects:
         self._http.close()
 
     def path(self, plural: str) -> str:
-        root = "/api/v1" if plural in ("secrets", "events") else GROUP_PATH
+        root = "/api/v1" if plural.partition("/")[0] in CORE else GROUP_PATH
         root = "/apis/coordination.k8s.io/v1" if plural == "leases" else root
         return f"{root}/namespaces/{self.namespace}/{plural}"
 
@@ -67,7 +68,10 @@ class Objects:
         return items
 
     def create(self, plural: str, given: Manifest) -> Manifest:
-        answer = self._http.post(self.path(plural), json=given)
+        return self.create_at(self.path(plural), given)
+
+    def create_at(self, path: str, given: Manifest) -> Manifest:
+        answer = self._http.post(path, json=given)
         assert answer.status_code == 201, answer.text
         return as_object(answer)
 

@@ -30,7 +30,7 @@ class KubernetesApi:
 
     async def _answer(self, request: httpx2.Request) -> httpx2.Response:
         await asyncio.sleep(0)
-        body = orjson.loads(request.content)
+        body = orjson.loads(request.content) if request.content else None
         self.calls.append((request.method, request.url.path, body))
         self.headers.append(request.headers)
         asked = (request.method, request.url.path)

@@ -119,6 +119,13 @@ async def test_a_failure_is_one_of_three_kinds_and_tells_nothing_of_bodies_and_t
     assert "own-token" not in repr(failed.value) + str(failed.value)
 
 
+async def test_a_document_is_read_without_a_body(api: KubernetesApi) -> None:
+    api.answers["GET", "/openid/v1/jwks"] = lambda body: {"keys": [] if body is None else [body]}
+    assert await api.client().get("/openid/v1/jwks") == {"keys": []}
+    assert "content-type" not in api.headers[0]
+    assert api.headers[0]["authorization"] == "Bearer own-token"
+
+
 async def test_a_refusal_has_its_status_and_reason(api: KubernetesApi) -> None:
     api.answers["POST", SECRETS] = lambda _: status(403, "Forbidden")
     with pytest.raises(Refused) as refused:
