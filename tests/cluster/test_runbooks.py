@@ -179,10 +179,11 @@ def test_a_planned_rotation_leaves_every_token_valid(world: World, shell: Shell)
 
 def test_a_generated_key_is_replaced_with_an_overlap(reports: Reports, shell: Shell) -> None:
     before = reports.secret()
-    printed = shell.run(runbook("Planned rotation")[1])
+    _, ask, look = runbook("Planned rotation")
+    shell.run(ask)
+    wait_until(lambda: reports.secret()["key_id"] != before["key_id"], "another key", seconds=15)
     after = reports.secret()
-    assert after["key_id"] != before["key_id"]
-    assert f"{before['key_id']}  until 20" in printed
+    wait_until(lambda: f"{before['key_id']}  until 20" in shell.run(look), "the end of the one before", seconds=10)
     assert [reports.status(one) for one in (before, after)] == [200, 200]
 
 
