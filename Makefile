@@ -1,7 +1,7 @@
 # Thin names over short commands. `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run up down test check format golden bench cluster clean
+.PHONY: help run up down test test-node check format golden bench images programs clean
 
 UV_VERSION := 0.13.9
 UV := .tools/venv/bin/uv
@@ -23,7 +23,7 @@ STALE := stale
 endif
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 $(UV): Makefile
 	@echo "Installing uv $(UV_VERSION) into .tools (once)" >&2
@@ -49,8 +49,11 @@ up: $(MARK) ## the same in the background
 down: $(MARK) ## end what `make up` or an interrupted `make run` left running
 	@$(PYTHON) -m keyturn_dev.run down
 
-test: $(MARK) ## all tests, with coverage (T=unit, T=store, T=api, T=cluster: only those)
-	@$(PYTHON) -m pytest $(if $(T),tests/$(T),tests --cov)
+test: $(MARK) ## all tests but the node's, with coverage (T=unit, T=gateways …: only those below tests/)
+	@$(PYTHON) -m pytest $(if $(T),tests/$(T),tests --ignore=tests/node --cov)
+
+test-node: $(MARK) ## the charts on a real node with real pods (root)
+	@$(PYTHON) -m pytest tests/node
 
 check: $(MARK) ## what must hold before a commit: format, lint, types, layers, lock file
 	@$(UV) lock --check --quiet
@@ -69,8 +72,11 @@ golden: $(MARK) ## write the golden files anew; look at the difference before yo
 bench: $(MARK) ## measure tokens, tokeninfo and the gateway check on loopback
 	@$(PYTHON) -m keyturn_dev.bench
 
-cluster: $(MARK) ## build the local cluster's programs (minutes, once)
-	@$(PYTHON) -m keyturn_dev.cluster build
+images: $(MARK) ## build both container images, and say in dist/ what they hold (CycloneDX)
+	@$(PYTHON) -m keyturn_dev.images $(if $(BASE),--base $(BASE))
+
+programs: $(MARK) ## build or fetch every program that the tests run beside ours (minutes, once)
+	@$(PYTHON) -m keyturn_dev.programs
 
 clean: ## remove what was made here (the cluster's programs stay in the user's cache)
 	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
