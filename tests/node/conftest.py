@@ -43,7 +43,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeCluster]:
     """The cluster with its node; KEYTURN_KEEP_NODE=1 uses one that is up, and leaves it up."""
     cluster = NodeCluster()
     kept = os.environ.get("KEYTURN_KEEP_NODE") == "1"
-    if not (kept and cluster.is_up()):
+    if kept and cluster.is_up():
+        cluster.images.build()
+        cluster.images.load_all()
+    else:
         cluster.down()
         cluster.up()
     yield cluster

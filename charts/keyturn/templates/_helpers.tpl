@@ -21,7 +21,7 @@ controller's label a hash of ten. */}}
 
 {{- /* Names of cluster-scoped objects hold namespace and release. */}}
 {{- define "keyturn.clusterName" -}}
-{{- printf "keyturn:%s:%s" .Release.Namespace .Release.Name -}}
+{{- printf "keyturn.%s.%s" .Release.Namespace .Release.Name -}}
 {{- end -}}
 
 {{- define "keyturn.labels" -}}

@@ -1,0 +1,131 @@
+"""The charts rendered without a cluster, for a dozen ways of installing them."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from keyturn_dev.node_programs import ensure_helm
+from keyturn_dev.progress import Progress
+from tests.crd_schemas import PROJECT
+
+CHARTS: Final = PROJECT / "charts"
+NAMESPACE: Final = "shop"
+ISSUER: Final = {"issuer": "https://tokens.shop.example"}
+_OFFLINE: Final = {"postgresql": {"auth": {"existingSecret": "database"}}}
+LONGEST_RELEASE: Final = "a-release-with-the-longest-name-that-helm-takes-12345"
+
+# A phrase for each: its release's name and its values. Passwords are not generated here, or no two renderings would be alike.
+VALUE_SETS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
+    "defaults": ("keyturn", {}),
+    "least": (
+        "keyturn",
+        {
+            "signingKey": {"create": False},
+            "administration": {"enabled": False},
+            "admissionPolicy": {"enabled": False},
+            "networkPolicy": {"enabled": False},
+            "registration": {"mode": "disabled"},
+            "operator": {"podDisruptionBudget": {"enabled": False}},
+            "api": {"podDisruptionBudget": {"enabled": False}},
+            "store": {"existingSecret": "database"},
+        },
+    ),
+    "everything": (
+        "keyturn",
+        {
+            "publicUrl": "https://public.shop.example/auth",
+            "commonLabels": {"team": "shop"},
+            "imagePullSecrets": [{"name": "registry"}],
+            "signingKey": {"spec": {"size": 3072, "rotateEvery": "720h"}},
+            "registration": {"mode": "token", "tokensSecret": "registration-tokens"},
+            "operator": {"podAnnotations": {"a": "b"}, "podLabels": {"c": "d"}, "priorityClassName": "high"},
+            "api": {
+                "gatewayProfile": "envoy",
+                "grpc": {"enabled": True},
+                "tls": {"secretName": "api-tls"},
+                "autoscaling": {"enabled": True},
+                "settings": {"KEYTURN_ACCEPTED_AUDIENCES": "shop", "KEYTURN_WORKERS": 2},
+                "podAnnotations": {"a": "b"},
+                "podLabels": {"c": "d"},
+                "nodeSelector": {"disk": "fast"},
+                "tolerations": [{"key": "gateway", "operator": "Exists"}],
+            },
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "prometheusRule": {"enabled": True},
+            "dashboard": {"enabled": True},
+            "clientCredentials": [{"name": "billing", "spec": {"generateKey": {"secretName": "billing-key"}}}],
+            "accessRules": [{"name": "orders", "spec": {"routes": [{"path": "/orders", "public": True}]}}],
+        },
+    ),
+    "external database": (
+        "keyturn",
+        {
+            "store": {
+                "existingSecret": "database",
+                "urlKey": "uri",
+                "listenUrlKey": "direct-uri",
+                "pgbouncer": True,
+                "tls": {"mode": "verify-full", "caKey": "ca.crt"},
+                "poolSize": 10,
+                "statementTimeout": 2.5,
+            }
+        },
+    ),
+    "published by an Ingress": (
+        "keyturn",
+        {"ingress": {"enabled": True, "className": "nginx", "tlsSecret": "tls", "annotations": {"a": "b"}}},
+    ),
+    "published by a Gateway": (
+        "keyturn",
+        {
+            "issuer": "https://tokens.shop.example/tenant",
+            "httpRoute": {"enabled": True, "parentRefs": [{"name": "public", "namespace": "gateways"}]},
+        },
+    ),
+    "several namespaces": (
+        "keyturn",
+        {
+            "watch": {
+                "scope": "List",
+                "namespaces": ["payments", "shop"],
+                "grants": [{"namespace": "payments", "permissions": ["pay.*"], "audiences": ["payments"]}],
+            }
+        },
+    ),
+    "all namespaces": ("keyturn", {"watch": {"scope": "All"}}),
+    "another name": ("blue", {"nameOverride": "tokens"}),
+    "a full name": ("blue", {"fullnameOverride": "shop-tokens"}),
+    "the longest name": (LONGEST_RELEASE, {}),
+    "one replica each": ("keyturn", {"operator": {"replicas": 1}, "api": {"replicas": 1}}),
+}
+
+
+@cache
+def helm() -> Path:
+    return ensure_helm(os.environ, Progress())
+
+
+def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    return subprocess.run([helm(), *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+def render(folder: Path, name: str, *, chart: str = "keyturn") -> str:
+    """What Helm would install. Raises AssertionError with Helm's words."""
+    release, values = VALUE_SETS[name]
+    offline = {} if "store" in values and "existingSecret" in values["store"] else _OFFLINE
+    path = folder / "values.json"
+    path.write_text(json.dumps({**ISSUER, **offline, **values}), encoding="utf-8")
+    done = run_helm("template", release, str(CHARTS / chart), "--namespace", NAMESPACE, "--values", str(path))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def objects(rendered: str) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(rendered) if document]

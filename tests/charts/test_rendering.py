@@ -1,0 +1,223 @@
+"""What the charts make of their values."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.charts.rendering import CHARTS, ISSUER, NAMESPACE, VALUE_SETS, objects, render, run_helm
+from tests.golden import assert_golden
+
+value_sets = pytest.mark.parametrize("name", VALUE_SETS)
+
+
+@value_sets
+def test_the_rendering_is_what_was_agreed_to(name: str, tmp_path: Path) -> None:
+    assert_golden(f"charts/{name.replace(' ', '-')}.yaml", render(tmp_path, name))
+
+
+@value_sets
+def test_helm_finds_nothing_to_complain_of(name: str, tmp_path: Path) -> None:
+    _, values = VALUE_SETS[name]
+    path = tmp_path / "values.json"
+    path.write_text(json.dumps({**ISSUER, **values}), encoding="utf-8")
+    done = run_helm("lint", str(CHARTS / "keyturn"), "--strict", "--quiet", "--values", str(path))
+    assert done.returncode == 0, done.stdout
+
+
+@value_sets
+def test_every_reference_resolves(name: str, tmp_path: Path) -> None:
+    rendered = objects(render(tmp_path, name))
+    known = {(one["kind"], one["metadata"]["name"]) for one in rendered}
+    given = {
+        ("Secret", secret)
+        for secret in (
+            "keyturn",
+            "database",
+            "registration-tokens",
+            "api-tls",
+            "tls",
+            "registry",
+            secret_of_the_test(rendered),
+        )
+    }
+    missing = [reference for one in rendered for reference in references(one) if reference not in known | given]
+    assert missing == []
+
+
+def secret_of_the_test(rendered: list[dict[str, Any]]) -> str:
+    """The Secret that the operator makes for the client of `helm test`."""
+    for one in rendered:
+        if one["kind"] == "ClientCredential" and "helm.sh/hook" in one["metadata"].get("annotations", {}):
+            name: str = one["spec"]["clientSecret"]["secretName"]
+            return name
+    return ""
+
+
+def references(one: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What an object names: ServiceAccounts, Secrets, ConfigMaps, Services, roles."""
+    kind, spec = one["kind"], one.get("spec") or {}
+    if kind in ("RoleBinding", "ClusterRoleBinding"):
+        yield one["roleRef"]["kind"], one["roleRef"]["name"]
+        for subject in one["subjects"]:
+            assert subject["namespace"] == NAMESPACE
+            yield subject["kind"], subject["name"]
+    if kind == "HorizontalPodAutoscaler":
+        yield spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]
+    if kind == "Ingress":
+        for path in spec["rules"][0]["http"]["paths"]:
+            yield "Service", path["backend"]["service"]["name"]
+    if kind == "HTTPRoute":
+        for rule in spec["rules"]:
+            for backend in rule["backendRefs"]:
+                yield "Service", backend["name"]
+    if kind == "StatefulSet":
+        yield "Service", spec["serviceName"]
+    pod = spec if kind == "Pod" else spec.get("template", {}).get("spec")
+    if kind in ("Deployment", "StatefulSet", "Pod") and pod:
+        if "serviceAccountName" in pod:
+            yield "ServiceAccount", pod["serviceAccountName"]
+        for volume in pod.get("volumes", []):
+            if "secret" in volume:
+                yield "Secret", volume["secret"]["secretName"]
+            if "configMap" in volume:
+                yield "ConfigMap", volume["configMap"]["name"]
+        for container in pod["containers"]:
+            for variable in container.get("env", []):
+                if "secretKeyRef" in variable.get("valueFrom", {}):
+                    yield "Secret", variable["valueFrom"]["secretKeyRef"]["name"]
+
+
+@value_sets
+def test_every_selector_selects_just_its_own_pods(name: str, tmp_path: Path) -> None:
+    rendered = objects(render(tmp_path, name))
+    pods = {
+        one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"]
+        for one in rendered
+        if one["kind"] in ("Deployment", "StatefulSet")
+    }
+    for one in rendered:
+        selector = (one.get("spec") or {}).get("selector")
+        if one["kind"] == "Service":
+            labels = selector
+        elif one["kind"] in ("Deployment", "StatefulSet", "PodDisruptionBudget"):
+            labels = selector["matchLabels"]
+        elif one["kind"] == "NetworkPolicy":
+            labels = one["spec"]["podSelector"]["matchLabels"]
+        else:
+            continue
+        chosen = [pod for pod, theirs in pods.items() if labels.items() <= theirs.items()]
+        assert len(chosen) == 1, f"{one['kind']} {one['metadata']['name']} selects {chosen}"
+
+
+@value_sets
+def test_names_and_labels_fit_their_limits(name: str, tmp_path: Path) -> None:
+    for one in objects(render(tmp_path, name)):
+        # A pod's name adds a hash or a number to its controller's.
+        most = {"StatefulSet": 52, "Deployment": 52, "Service": 63}.get(one["kind"], 253)
+        assert len(one["metadata"]["name"]) <= most, one["metadata"]["name"]
+        for value in one["metadata"].get("labels", {}).values():
+            assert len(value) <= 63
+            assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", value), value
+
+
+OFF = {
+    "signingKey.create=false": [("SigningKey", "keyturn")],
+    "administration.enabled=false": [("ClusterRole", "keyturn.shop.keyturn.api")],
+    "admissionPolicy.enabled=false": [
+        (kind, f"keyturn.shop.keyturn.{part}")
+        for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+        for part in ("api", "operator")
+    ],
+    "registration.mode=disabled,administration.enabled=false": [
+        ("Role", "keyturn-api"),
+        ("RoleBinding", "keyturn-api"),
+    ],
+    "networkPolicy.enabled=false": [("NetworkPolicy", f"keyturn-{part}") for part in ("api", "operator", "postgresql")],
+    "operator.podDisruptionBudget.enabled=false": [("PodDisruptionBudget", "keyturn-operator")],
+    "api.podDisruptionBudget.enabled=false": [("PodDisruptionBudget", "keyturn-api")],
+    "store.existingSecret=mine": [
+        (kind, "keyturn-postgresql") for kind in ("StatefulSet", "Service", "Secret", "NetworkPolicy")
+    ],
+}
+
+
+@pytest.mark.parametrize(("switch", "gone"), OFF.items(), ids=OFF)
+def test_what_is_switched_off_leaves_none_of_its_objects(switch: str, gone: list[tuple[str, str]]) -> None:
+    command = ["template", "keyturn", str(CHARTS / "keyturn"), "--namespace", NAMESPACE]
+    before = run_helm(*command, "--set", f"issuer={ISSUER['issuer']}")
+    after = run_helm(*command, "--set", f"issuer={ISSUER['issuer']},{switch}")
+    named = [{(one["kind"], one["metadata"]["name"]) for one in objects(done.stdout)} for done in (before, after)]
+    assert set(gone) <= named[0]
+    assert not set(gone) & named[1]
+
+
+@pytest.mark.parametrize("kind", ["Ingress", "HTTPRoute"])
+def test_only_public_paths_are_published(kind: str, tmp_path: Path) -> None:
+    rendered = render(tmp_path, "published by an Ingress" if kind == "Ingress" else "published by a Gateway")
+    (route,) = (one for one in objects(rendered) if one["kind"] == kind)
+    paths = re.findall(r'"(?:path|value)": "(/[^"]*)"', json.dumps(route))
+    assert paths
+    for path in paths:
+        assert path.rstrip("/") not in (
+            "",
+            "/auth",
+            "/clients",
+            "/explain",
+            "/metrics",
+            "/healthz",
+            "/readyz",
+            "/docs",
+            "/openapi.json",
+        )
+        assert not path.startswith("/auth")
+
+
+REFUSED = {
+    "an unknown value": (["--set", "replica=3"], "additional properties 'replica' not allowed"),
+    "no issuer": ([], "issuer is required"),
+    "an issuer that is no URL": (["--set", "issuer=tokens.example"], "issuer"),
+    "an issuer with a query": (["--set", "issuer=https://a.example?x=1"], "issuer"),
+    "an unknown scope": (["--set", "watch.scope=Some"], "watch/scope"),
+    "an unknown profile": (["--set", "api.gatewayProfile=kong"], "gatewayProfile"),
+    "a setting that is none of ours": (["--set", "api.settings.PATH=x"], "'PATH' does not match"),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), REFUSED.values(), ids=REFUSED)
+def test_a_mistake_in_the_values_is_named(options: list[str], words: str) -> None:
+    issuer = (
+        []
+        if any("issuer" in option for option in options) or words == "issuer is required"
+        else ["--set", "issuer=https://a.example"]
+    )
+    done = run_helm("template", "keyturn", str(CHARTS / "keyturn"), *issuer, *options)
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+def test_the_crds_stay_when_their_chart_goes() -> None:
+    done = run_helm("template", "keyturn-crds", str(CHARTS / "keyturn-crds"))
+    kept = [
+        one["metadata"]["annotations"]["helm.sh/resource-policy"]
+        for one in objects(done.stdout)
+        if one["kind"] == "CustomResourceDefinition"
+    ]
+    assert kept == ["keep"] * 3
+
+
+def test_of_the_roles_for_people_only_the_viewers_is_part_of_the_clusters_own() -> None:
+    roles = {
+        one["metadata"]["name"]: one["metadata"]["labels"]
+        for one in objects(run_helm("template", "keyturn-crds", str(CHARTS / "keyturn-crds")).stdout)
+        if one["kind"] == "ClusterRole"
+    }
+    aggregated = {name: [label for label in labels if "aggregate-to" in label] for name, labels in roles.items()}
+    assert aggregated == {
+        "keyturn-view": ["rbac.authorization.k8s.io/aggregate-to-view"],
+        "keyturn-edit": [],
+        "keyturn-admin": [],
+    }
