@@ -100,7 +100,7 @@ def test_every_selector_selects_just_its_own_pods(name: str, tmp_path: Path) -> 
         if one["kind"] in ("Deployment", "StatefulSet")
     }
     for one in rendered:
-        selector = (one.get("spec") or {}).get("selector")
+        selector = (one.get("spec") or {}).get("selector") or {}
         if one["kind"] == "Service":
             labels = selector
         elif one["kind"] in ("Deployment", "StatefulSet", "PodDisruptionBudget"):
