@@ -11,6 +11,7 @@ from keyturn.clients.registration_secret import held_registration
 from keyturn.clients.service_account import keep_account
 from keyturn.clients.sources import Sources, read_sources
 from keyturn.clients.state import ClientState
+from keyturn.grants import bound_client
 from keyturn.problems import Problem
 from keyturn.records import StoredRecord
 from keyturn.store.interface import Taken
@@ -98,7 +99,7 @@ class ClientReconciler:
             default_token_lifetime=settings.token_lifetime,
             max_token_lifetime=settings.max_token_lifetime,
             reserved_claims=frozenset({settings.permissions_key, settings.user_id_key}),
-            watched_namespaces=frozenset(settings.namespaces),
+            watched_namespaces=context.scope,
         )
 
     async def reconcile(self, key: Key, obj: Object) -> Done:
@@ -204,6 +205,7 @@ class ClientReconciler:
         problems = [*problems, *registered.problems, *given.problems]
         status: Mapping[str, Any] = obj.get("status") or {}
         outlook = given.outlook
+        grant = self._context.grants.of(key.namespace)
         wanted = compose(
             registered.state,
             given,
@@ -213,6 +215,8 @@ class ClientReconciler:
             serial=0 if outlook is None else outlook.serial,
             now=self._context.now(),
         )
+        wanted, outside = bound_client(wanted, grant)
+        problems = [*problems, *outside]
         unread = given.unread or resolved.unread or registered.unread
         if not on_hold or wanted == last:
             return Decided(wanted, problems, given, held=False, paused=on_hold, unread=unread)
@@ -221,7 +225,7 @@ class ClientReconciler:
         )
         assert kept is not None, "the same spec has a client id"
         kept = held_registration(keep_account(kept, wanted.service_account, last), wanted, last)
-        kept = held_back(kept, wanted, given, last)
+        kept, _ = bound_client(held_back(kept, wanted, given, last), grant)
         return Decided(kept, problems, given, held=True, paused=True, unread=unread)
 
     async def _report(self, key: Key, obj: Object, decided: Decided, revision: int, secret_name: str | None) -> Done:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyturn import reasons
+from keyturn.grants import Grants
 from keyturn.records import Kind, Record, StoredRecord
 from keyturn.store.interface import Store, Taken, Written
 from keyturn.timestamps import format_rfc3339, parse_rfc3339
@@ -18,6 +19,7 @@ from keyturn_operator.metrics import Metrics
 from keyturn_operator.queue import Done, Key, Priority
 from keyturn_operator.replicas import Replicas, Wait
 from keyturn_operator.rows import Rows, drifted
+from keyturn_operator.scope import Scope
 from keyturn_operator.settings import API_VERSION, PAUSED_ANNOTATION, PLURALS, OperatorSettings
 
 log = get_logger("reconcile")
@@ -53,6 +55,8 @@ class Context:
     settings: OperatorSettings
     metrics: Metrics
     enqueue: Callable[[Key, Priority], None]
+    scope: Scope
+    grants: Grants
     now: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
     waiting_since: dict[Key, tuple[int, float]] = field(default_factory=dict)

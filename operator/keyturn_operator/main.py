@@ -4,10 +4,11 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from pydantic import ValidationError
 
+from keyturn.grants import Grants, InvalidGrants
 from keyturn.records import Kind, StoredRecord
 from keyturn.store.factory import open_store
 from keyturn.store.interface import SchemaTooNew, Store, StoreUnavailable
@@ -28,6 +29,7 @@ from keyturn_operator.registrations import SELECTOR, ReplacedSecrets
 from keyturn_operator.replicas import Replicas
 from keyturn_operator.rows import Rows
 from keyturn_operator.rules import Conflicts, RuleReconciler
+from keyturn_operator.scope import OtherInstallations, Scope, read_grants
 from keyturn_operator.service_accounts import PLURAL as SERVICE_ACCOUNTS
 from keyturn_operator.settings import OperatorSettings
 from keyturn_operator.signing_keys import SigningKeyReconciler
@@ -46,8 +48,10 @@ EXIT_WITHIN = 8.0
 class Operator:
     """One process: its parts in the order in which they start."""
 
-    def __init__(self, settings: OperatorSettings, metrics: Metrics) -> None:
+    def __init__(self, settings: OperatorSettings, metrics: Metrics, grants: Grants) -> None:
         self._settings = settings
+        self._grants = grants
+        self._scope = Scope(settings.namespaces, settings.home)
         self._metrics = metrics
         self._health = Health(sweep_limit=3 * settings.sweep_interval + 60.0)
         self._stop = asyncio.Event()
@@ -121,6 +125,9 @@ class Operator:
             self._metrics.leader.set(1)
             self._metrics.epoch.set(epoch)
             log.info("acting", epoch=epoch, namespaces=list(settings.namespaces))
+            if self._scope.every:
+                # Before anything is watched: what is another installation's must not be taken for ours.
+                await OtherInstallations(kube, self._scope, settings.lease_name, lambda: None).look()
             self._assemble(group, kube, store, epoch)
 
     def _assemble(self, group: asyncio.TaskGroup, kube: KubeClient, store: Store, epoch: int) -> None:
@@ -132,7 +139,8 @@ class Operator:
 
         queue = WorkQueue(work, workers=settings.workers)
         replicas = Replicas(store, queue.add, lambda: [*{*sweeper.listed, *rows.keys()}])
-        context = Context(kube, store, rows, replicas, settings, self._metrics, queue.add)
+        scope = self._scope
+        context = Context(kube, store, rows, replicas, settings, self._metrics, queue.add, scope, self._grants)
         references, accounts, registrations = SecretReferences(), SecretReferences(), SecretReferences()
         conflicts = Conflicts(queue.add)
         written = WrittenSecrets(references, queue.add)
@@ -150,7 +158,7 @@ class Operator:
         def on_event(key: Key, deleted_uid: str | None, *, listed: bool) -> None:
             if deleted_uid is not None:
                 deleted(key, deleted_uid)
-            else:
+            elif key.namespace in scope:
                 # The first list brings all objects at once: the sweep knows which of them have changed and go first.
                 queue.add(key, Priority.RESYNC if listed else Priority.CHANGE)
 
@@ -162,20 +170,23 @@ class Operator:
         self._metrics.queue_depth.set_function(lambda: queue.schedule.ready)
         self._metrics.queue_delayed.set_function(lambda: queue.schedule.delayed)
 
+        if scope.every:
+            others = OtherInstallations(kube, scope, settings.lease_name, sweeper.soon)
+            group.create_task(others.run(), name="other installations")
         group.create_task(queue.run(), name="queue")
         group.create_task(replicas.run(), name="replicas")
         group.create_task(conflicts.run(), name="conflicts")
         group.create_task(sweeper.run(), name="sweep")
         group.create_task(activity.run(), name="activity")
-        for namespace in settings.namespaces:
+        for namespace in scope.places:
             secrets = SecretWatch(kube, namespace, references, queue.add, observer=written)
-            group.create_task(secrets.run(), name=f"secrets of {namespace}")
+            group.create_task(secrets.run(), name=f"secrets of {namespace or 'all'}")
             accounts_watch = SecretWatch(kube, namespace, accounts, queue.add, plural=SERVICE_ACCOUNTS)
-            group.create_task(accounts_watch.run(), name=f"service accounts of {namespace}")
+            group.create_task(accounts_watch.run(), name=f"service accounts of {namespace or 'all'}")
             registered = SecretWatch(kube, namespace, registrations, queue.add, field_selector=SELECTOR)
-            group.create_task(registered.run(), name=f"registrations of {namespace}")
+            group.create_task(registered.run(), name=f"registrations of {namespace or 'all'}")
         group.create_task(ReplacedSecrets(context).run(), name="replaced secrets")
-        group.create_task(_kopf_until_it_ends(on_event, settings.namespaces, self._catch_signals), name="kopf")
+        group.create_task(_kopf_until_it_ends(on_event, scope, self._catch_signals), name="kopf")
 
     async def _open(self, store: Store) -> None:
         while True:
@@ -228,8 +239,8 @@ async def _until_lost(elector: Elector) -> None:
     raise Ended("the Lease is lost")
 
 
-async def _kopf_until_it_ends(on_event: OnEvent, namespaces: Collection[str], spawned: Callable[[], None]) -> None:
-    await watch(on_event, namespaces, asyncio.Event(), spawned)
+async def _kopf_until_it_ends(on_event: OnEvent, scope: Scope, spawned: Callable[[], None]) -> None:
+    await watch(on_event, scope, asyncio.Event(), spawned)
     raise Ended("kopf has ended")
 
 
@@ -242,7 +253,12 @@ def main() -> None:
             print(f"keyturn-operator: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_USAGE)
     logs.configure(level=settings.log_level, form=settings.log_format)
-    code = asyncio.run(Operator(settings, Metrics()).run())
+    try:
+        grants = read_grants(settings.grants_file, settings.home)
+    except InvalidGrants as error:
+        print(f"keyturn-operator: KEYTURN_GRANTS_FILE: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_USAGE)
+    code = asyncio.run(Operator(settings, Metrics(), grants).run())
     sys.exit(code)
 
 

@@ -54,6 +54,9 @@ class Worker:
     async def _guarded(self, key: Key) -> Done:
         obj: Object | None = None
         try:
+            if key.namespace not in self._context.scope:
+                # Another installation has come into its namespace since: the sweep takes the row away.
+                return Done()
             obj = await self._context.kube.get(path_of(key))
             return await self._one(key, obj)
         except Fenced:

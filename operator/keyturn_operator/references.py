@@ -47,9 +47,9 @@ class SecretReferences:
         """The objects that refer to this Secret."""
         return frozenset(self._by.get((namespace, name), ()))
 
-    def names(self, namespace: str) -> frozenset[str]:
-        """The Secrets of the namespace that are referred to."""
-        return frozenset(name for space, name in self._by if space == namespace)
+    def places(self, namespace: str) -> frozenset[tuple[str, str]]:
+        """The Secrets (namespace, name) of the namespace, or of all for an empty one, that are referred to."""
+        return frozenset(place for place in self._by if namespace in ("", place[0]))
 
 
 def version_of(secret: Mapping[str, Any]) -> tuple[str, str]:
@@ -58,18 +58,24 @@ def version_of(secret: Mapping[str, Any]) -> tuple[str, str]:
     return str(metadata.get("uid") or ""), str(metadata.get("resourceVersion") or "")
 
 
+def place_of(secret: Mapping[str, Any]) -> tuple[str, str]:
+    """Namespace and name."""
+    return str(secret["metadata"]["namespace"]), str(secret["metadata"]["name"])
+
+
 class Observer(Protocol):
     """Who is told of every Secret's metadata, not only of those that are referred to."""
 
     def listed(self, namespace: str, secrets: Iterable[Mapping[str, Any]]) -> None:
-        """A complete list."""
+        """A complete list of a namespace, or of all for an empty one."""
 
     def seen(self, namespace: str, secret: str, metadata: Mapping[str, Any] | None) -> None:
         """One that has changed; None: it was deleted."""
 
 
 class SecretWatch:
-    """Watches one namespace's Secrets, metadata only: their values pass through this process for those referred to only.
+    """Watches the Secrets of a namespace, or of the whole cluster for an empty one. Metadata only: values pass through this process
+    for those referred to only.
 
     `plural` names other objects of the core group to watch in their place, `field_selector` picks some of them. `observer` is told of all.
     """
@@ -93,7 +99,7 @@ class SecretWatch:
         self._references = references
         self._enqueue = enqueue
         self._observer = observer
-        self._seen: dict[str, tuple[str, str]] = {}
+        self._seen: dict[tuple[str, str], tuple[str, str]] = {}
 
     async def run(self) -> None:
         """Lists and watches until cancelled; what fails is tried again, each time from a complete list."""
@@ -103,7 +109,7 @@ class SecretWatch:
             try:
                 if version is None:
                     secrets, version = await self._kube.list_metadata(self._path, field_selector=self._selector)
-                    self.listed({str(one["metadata"]["name"]): version_of(one) for one in secrets})
+                    self.listed({place_of(one): version_of(one) for one in secrets})
                     if self._observer is not None:
                         self._observer.listed(self._namespace, secrets)
                 began = time.monotonic()
@@ -133,25 +139,25 @@ class SecretWatch:
                     raise Gone("WATCH", code) if code == 410 else KubeUnavailable(f"WATCH {self._path}: HTTP {code}")
                 version = str(secret["metadata"]["resourceVersion"])
                 if kind != "BOOKMARK":
-                    name = str(secret["metadata"]["name"])
-                    self.changed(name, None if kind == "DELETED" else version_of(secret))
+                    place = place_of(secret)
+                    self.changed(place, None if kind == "DELETED" else version_of(secret))
                     if self._observer is not None:
-                        self._observer.seen(self._namespace, name, None if kind == "DELETED" else secret["metadata"])
+                        self._observer.seen(*place, None if kind == "DELETED" else secret["metadata"])
         return version
 
-    def listed(self, present: Mapping[str, tuple[str, str]]) -> None:
+    def listed(self, present: Mapping[tuple[str, str], tuple[str, str]]) -> None:
         """Compares a complete list with what was seen before: what a broken watch has missed is made up for."""
-        for name in self._references.names(self._namespace) | self._seen.keys():
-            self.changed(name, present.get(name))
+        for place in self._references.places(self._namespace) | self._seen.keys():
+            self.changed(place, present.get(place))
 
-    def changed(self, name: str, version: tuple[str, str] | None) -> None:
+    def changed(self, place: tuple[str, str], version: tuple[str, str] | None) -> None:
         """Queues whoever refers to this Secret, if it is another than before. Only what is referred to is remembered."""
-        keys = self._references.of(self._namespace, name)
-        before = self._seen.get(name)
+        keys = self._references.of(*place)
+        before = self._seen.get(place)
         if version is None or not keys:
-            self._seen.pop(name, None)
+            self._seen.pop(place, None)
         else:
-            self._seen[name] = version
+            self._seen[place] = version
         if before is None or before != version:
             for key in keys:
                 self._enqueue(key, Priority.CHANGE)

@@ -90,11 +90,11 @@ class ReplacedSecrets:
         interval = self._context.settings.sweep_interval
         while True:
             await asyncio.sleep(interval * random.uniform(0.9, 1.1))  # noqa: S311
-            for namespace in self._context.settings.namespaces:
-                try:
-                    await self.clean(namespace)
-                except (KubeError, KubeUnavailable, StoreError) as error:
-                    log.warning("replaced Secrets stay for now", namespace=namespace, cause=str(error))
+            try:
+                # Registered clients are made in the release's namespace alone.
+                await self.clean(self._context.settings.home)
+            except (KubeError, KubeUnavailable, StoreError) as error:
+                log.warning("replaced Secrets stay for now", cause=str(error))
 
     async def clean(self, namespace: str) -> None:
         """Deletes what is older than the grace and no longer named by its owner's row."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keyturn import reasons
+from keyturn.grants import bound_rule
 from keyturn.records import StoredRecord
 from keyturn.rules.conflicts import Conflict, find_conflicts
 from keyturn.rules.parse import parse_rule
@@ -125,9 +126,12 @@ class RuleReconciler:
         row = await context.rows.get(key, obj["metadata"]["uid"])
         last = last_state(row)
         state, problems = parse_rule(spec, last)
-        held = is_paused(obj) and state != last
+        wanted, _ = bound_rule(state, context.grants.of(key.namespace))
+        held = is_paused(obj) and wanted != last
         if held:
             state, problems = paused.rule_in_force(spec, last)
+        state, outside = bound_rule(state, context.grants.of(key.namespace))
+        problems = [*problems, *outside]
         outcome = await context.write_row(key, obj, record_of(key, obj, created_at(obj), state.to_body()), row)
         assert not isinstance(outcome, Taken), "an AccessRule has no client id"
         self._conflicts.set(key, state)

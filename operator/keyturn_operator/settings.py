@@ -70,7 +70,14 @@ class OperatorSettings(BaseSettings):
         5.0, "How long a statement may take.", ge=0.1, le=60, validation_alias="KEYTURN_STORE_STATEMENT_TIMEOUT"
     )
     namespaces: Annotated[tuple[str, ...], NoDecode] = setting(
-        ..., "The namespaces to watch, at least one.", validation_alias="KEYTURN_NAMESPACES"
+        ...,
+        "The namespaces to watch, at least one; `*`: all that hold no installation of their own.",
+        validation_alias="KEYTURN_NAMESPACES",
+    )
+    grants_file: Path | None = setting(
+        None,
+        "A JSON file with what each namespace besides the release's own may use. Unset: nothing.",
+        validation_alias="KEYTURN_GRANTS_FILE",
     )
     release_namespace: str = setting(
         "",
@@ -216,6 +223,8 @@ class OperatorSettings(BaseSettings):
             raise ValueError(
                 "retry period < renew deadline < lease duration must hold, or two processes could lead at once"
             )
+        if "*" in self.namespaces and (len(self.namespaces) > 1 or not self.release_namespace):
+            raise ValueError("* stands alone in KEYTURN_NAMESPACES, and KEYTURN_RELEASE_NAMESPACE is needed then")
         if self.token_lifetime > self.max_token_lifetime:
             raise ValueError("the default token lifetime must not exceed its maximum")
         return self

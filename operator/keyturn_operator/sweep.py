@@ -1,9 +1,10 @@
 """The sweep: the live list held against the store. What events can miss is found here: deletions, drift, an emptied store."""
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from keyturn_operator.kube.client import Object, collection
 from keyturn_operator.kube.errors import KubeError, KubeUnavailable
 from keyturn_operator.logs import get_logger
 from keyturn_operator.queue import Key, Priority
+from keyturn_operator.references import place_of
 from keyturn_operator.rows import Known, digest, key_of
 from keyturn_operator.settings import API_VERSION, PLURALS
 
@@ -51,7 +53,7 @@ def plan(
     listed: Mapping[Key, Listed],
     known: Callable[[Key], Known | None],
     *,
-    watched: Iterable[str],
+    watched: Container[str],
     complete: bool,
     first: bool,
 ) -> Plan:
@@ -61,14 +63,13 @@ def plan(
     considered after a complete list only.
     """
     result = Plan()
-    namespaces = frozenset(watched)
     rowless = dict(listed)
     for row in rows:
         record = row.record
         key = key_of(record)
         there = listed.get(key)
         if there is None or there.uid != record.uid:
-            if record.namespace not in namespaces:
+            if record.namespace not in watched:
                 result.unwatched.append(record)
             elif complete:
                 result.suspects.append(record)
@@ -111,6 +112,7 @@ class Sweeper:
         self._swept = swept
         self._found = found
         self._first = True
+        self._asked = asyncio.Event()
         self.listed: set[Key] = set()
 
     async def run(self) -> None:
@@ -131,7 +133,13 @@ class Sweeper:
             else:
                 self._context.metrics.sweep_failures.inc()
             pause = interval if complete else min(RETRY, interval)
-            await asyncio.sleep(pause * random.uniform(0.9, 1.1))  # noqa: S311
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), pause * random.uniform(0.9, 1.1))  # noqa: S311
+            self._asked.clear()
+
+    def soon(self) -> None:
+        """Asks for a sweep before the interval is over: what is watched has changed."""
+        self._asked.set()
 
     async def sweep(self) -> bool:
         """One sweep; whether everything could be listed."""
@@ -147,7 +155,7 @@ class Sweeper:
             rows,
             listed,
             context.rows.known,
-            watched=context.settings.namespaces,
+            watched=context.scope,
             complete=complete,
             first=self._first,
         )
@@ -166,11 +174,11 @@ class Sweeper:
         listed: dict[Key, Listed] = {}
         complete = True
         for kind in (Kind.SIGNING_KEY, Kind.CLIENT, Kind.ACCESS_RULE):
-            for namespace in self._context.settings.namespaces:
+            for namespace in self._context.scope.places:
                 path = collection(API_VERSION, PLURALS[kind], namespace)
                 try:
                     objects, _ = await self._context.kube.list_metadata(path)
-                    found = {Key(kind, namespace, str(one["metadata"]["name"])): Listed.read(one) for one in objects}
+                    found = {Key(kind, *place_of(one)): Listed.read(one) for one in objects}
                 except (KubeError, KubeUnavailable, KeyError, TypeError, ValueError) as error:
                     log.warning(
                         "a list is not complete: nothing is removed in this sweep",
@@ -180,7 +188,7 @@ class Sweeper:
                     )
                     complete = False
                     continue
-                listed |= found
+                listed |= {key: one for key, one in found.items() if key.namespace in self._context.scope}
         return listed, complete
 
     async def _is_gone(self, record: Record) -> bool:

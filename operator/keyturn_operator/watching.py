@@ -1,7 +1,7 @@
 """All that there is of kopf: watches whose events only name a key. Nothing of kopf's state lands on any object."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import kopf
@@ -9,6 +9,7 @@ import kopf
 from keyturn.records import Kind
 from keyturn_operator.kube.login import login
 from keyturn_operator.queue import Key
+from keyturn_operator.scope import Scope
 from keyturn_operator.settings import GROUP, PLURALS, VERSION
 
 
@@ -65,15 +66,14 @@ def registry(on_event: OnEvent) -> kopf.OperatorRegistry:
     return handlers
 
 
-async def watch(
-    on_event: OnEvent, namespaces: Collection[str], stop: asyncio.Event, spawned: Callable[[], None]
-) -> None:
+async def watch(on_event: OnEvent, scope: Scope, stop: asyncio.Event, spawned: Callable[[], None]) -> None:
     """Runs kopf until `stop`, or until it ends by itself: that is a failure, whatever the reason. `spawned` follows its start."""
     before = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=registry(on_event),
         settings=kopf_settings(),
-        namespaces=list(namespaces),
+        clusterwide=scope.every,
+        namespaces=() if scope.every else scope.places,
         standalone=True,
         # kopf would ask the system for the user's name, and a container's user has none. Nothing reads it without peering.
         identity=cast(Any, "keyturn"),

@@ -9,7 +9,7 @@ from typing import Any
 from keyturn.records import Kind
 from keyturn_operator.credential_secret import owner_of
 from keyturn_operator.queue import Key, Priority
-from keyturn_operator.references import SecretReferences
+from keyturn_operator.references import SecretReferences, place_of
 
 
 class WrittenSecrets:
@@ -45,13 +45,13 @@ class WrittenSecrets:
             self._enqueue(key, Priority.RESYNC)
 
     def listed(self, namespace: str, secrets: Iterable[Mapping[str, Any]]) -> None:
-        """A complete list of a namespace's Secrets (their metadata)."""
-        present = {str(one["metadata"]["name"]): one["metadata"] for one in secrets}
-        for space, secret in [one for one in self._owners if one[0] == namespace]:
-            if secret not in present:
-                self.forget(space, secret)
-        for secret, metadata in present.items():
-            self.seen(namespace, secret, metadata)
+        """A complete list of a namespace's Secrets (their metadata), or of all for an empty one."""
+        present = {place_of(one): one["metadata"] for one in secrets}
+        for place in [one for one in self._owners if namespace in ("", one[0])]:
+            if place not in present:
+                self.forget(*place)
+        for place, metadata in present.items():
+            self.seen(*place, metadata)
 
     def _set(self, namespace: str, secret: str, key: Key | None) -> None:
         before = self._owners.pop((namespace, secret), None)

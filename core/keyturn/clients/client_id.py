@@ -1,7 +1,7 @@
 """Client ids: stable names that survive deletion, restore and a lost store."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Container
 from typing import Final
 
 PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,199}$"
@@ -19,7 +19,7 @@ def is_client_id(value: object) -> bool:
     return isinstance(value, str) and _FORM.fullmatch(value) is not None
 
 
-def reserving_namespace(client_id: str, *, namespace: str, watched: Collection[str]) -> str | None:
+def reserving_namespace(client_id: str, *, namespace: str, watched: Container[str]) -> str | None:
     """The other watched namespace whose default ids begin like this explicit one, if any: it must not be taken from there."""
     prefix, dot, _ = client_id.partition(".")
     return prefix if dot and prefix != namespace and prefix in watched else None

@@ -7,7 +7,7 @@ its client id and grants nothing.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -66,7 +66,7 @@ class ClientSettings:
 
     default_token_lifetime: int = 900
     max_token_lifetime: int = 86400
-    watched_namespaces: frozenset[str] = frozenset()
+    watched_namespaces: Container[str] = frozenset()
     reserved_claims: frozenset[str] = frozenset()
 
 
@@ -116,8 +116,8 @@ def parse_client(
 
 
 def invalidates(problems: Sequence[Problem]) -> bool:
-    """Whether these problems of `parse_client` make the edit invalid, so that its additions wait. A missing credential does not."""
-    return any(problem.reason != reasons.NO_CREDENTIAL for problem in problems)
+    """Whether these problems of `parse_client` make the edit invalid: its additions wait then. A missing credential or grant does not."""
+    return any(problem.reason not in (reasons.NO_CREDENTIAL, reasons.NOT_GRANTED) for problem in problems)
 
 
 class _Reader:

@@ -26,9 +26,10 @@ Object = dict[str, Any]
 
 
 def collection(api_version: str, plural: str, namespace: str) -> str:
-    """The path of a namespaced collection, such as `/api/v1/namespaces/NS/secrets`."""
+    """The path of a namespaced collection, such as `/api/v1/namespaces/NS/secrets`; without a namespace that of the whole cluster."""
     root = "/api" if "/" not in api_version else "/apis"
-    return f"{root}/{api_version}/namespaces/{namespace}/{plural}"
+    where = f"namespaces/{namespace}/" if namespace else ""
+    return f"{root}/{api_version}/{where}{plural}"
 
 
 class Kube(Protocol):

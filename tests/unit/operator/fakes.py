@@ -5,6 +5,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from keyturn.grants import Grants
 from keyturn.records import Kind, Replica
 from keyturn.store.memory import MemoryStore
 from keyturn.timestamps import format_rfc3339
@@ -15,6 +16,7 @@ from keyturn_operator.metrics import Metrics
 from keyturn_operator.queue import Key, Priority
 from keyturn_operator.replicas import Replicas
 from keyturn_operator.rows import Rows
+from keyturn_operator.scope import Scope
 from keyturn_operator.settings import API_VERSION, PLURALS, OperatorSettings
 
 NAMESPACE = "shop"
@@ -198,7 +200,7 @@ class FakeKube:
 class Stage:
     """A context with a store in memory, one API replica that has applied everything, and what was queued."""
 
-    def __init__(self, store: MemoryStore, epoch: int, **changes: Any) -> None:
+    def __init__(self, store: MemoryStore, epoch: int, *, grants: Grants | None = None, **changes: Any) -> None:
         self.kube = FakeKube()
         self.store = store
         self.queued: list[Key] = []
@@ -207,14 +209,17 @@ class Stage:
         enqueue: Callable[[Key, Priority], None] = lambda one, _priority: self.queued.append(one)  # noqa: E731
         self.replicas = Replicas(store, enqueue, list, wall=lambda: self.now, clock=self._ticking)
         self._tick = 0.0
+        given = settings(**changes)
         self.context = Context(
             self.kube,
             store,
             Rows(store, epoch),
             self.replicas,
-            settings(**changes),
+            given,
             self.metrics,
             enqueue,
+            Scope(given.namespaces, given.home),
+            grants or Grants(given.home),
             now=lambda: self.now,
             clock=self._ticking,
         )

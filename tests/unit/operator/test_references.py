@@ -29,7 +29,7 @@ def test_only_the_objects_that_refer_to_a_secret_are_queued() -> None:
     watched = Watched()
     watched.references.set(A, "one")
     watched.references.set(B, "two")
-    watched.watch.changed("one", ("uid", "1"))
+    watched.watch.changed((NAMESPACE, "one"), ("uid", "1"))
     assert watched.queued == [A]
 
 
@@ -46,14 +46,14 @@ def test_a_reference_that_moves_leaves_the_old_secret() -> None:
     assert references.of(NAMESPACE, "one") == frozenset()
     assert references.of(NAMESPACE, "two") == {A}
     references.set(A, None)
-    assert references.names(NAMESPACE) == frozenset()
+    assert references.places(NAMESPACE) == frozenset()
 
 
 def test_a_version_seen_before_queues_nothing() -> None:
     watched = Watched()
     watched.references.set(A, "one")
-    watched.watch.changed("one", ("uid", "1"))
-    watched.watch.changed("one", ("uid", "1"))
+    watched.watch.changed((NAMESPACE, "one"), ("uid", "1"))
+    watched.watch.changed((NAMESPACE, "one"), ("uid", "1"))
     assert watched.queued == [A]
 
 
@@ -68,16 +68,16 @@ def test_a_version_seen_before_queues_nothing() -> None:
 def test_a_list_makes_up_for_what_a_broken_watch_has_missed(present: dict[str, tuple[str, str]]) -> None:
     watched = Watched()
     watched.references.set(A, "one")
-    watched.watch.changed("one", ("uid", "1"))
+    watched.watch.changed((NAMESPACE, "one"), ("uid", "1"))
     watched.queued.clear()
-    watched.watch.listed(present)
+    watched.watch.listed({(NAMESPACE, name): version for name, version in present.items()})
     assert watched.queued == [A]
 
 
 def test_nothing_is_remembered_of_secrets_that_nobody_refers_to() -> None:
     watched = Watched()
     for number in range(100):
-        watched.watch.changed(f"s{number}", ("uid", "1"))
+        watched.watch.changed((NAMESPACE, f"s{number}"), ("uid", "1"))
     assert watched.watch._seen == {}
 
 
@@ -98,7 +98,7 @@ async def test_a_broken_watch_is_begun_again_from_a_list(monkeypatch: pytest.Mon
             watched.kube.secret("one", {"changed": "eA=="})
             raise KubeUnavailable("WATCH: down")
         if attempts == 2:
-            metadata = {"name": "one", "uid": "uid-secret-one", "resourceVersion": "77"}
+            metadata = {"name": "one", "namespace": NAMESPACE, "uid": "uid-secret-one", "resourceVersion": "77"}
             yield {"type": "MODIFIED", "object": {"metadata": metadata}}
             return
         assert resource_version == "77", "a watch that ended by itself goes on where it was"
