@@ -57,9 +57,10 @@ def _leads_to(address: Address) -> list[Address]:
         return [address]
     if address.ipv4_mapped is not None:
         return [address.ipv4_mapped]
-    inner: list[Address] = []
     if address in _NAT64:
-        inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        # What a network without IPv4 reaches the public IPv4 hosts by.
+        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
+    inner: list[Address] = []
     if address.sixtofour is not None:
         inner.append(address.sixtofour)
     if address.teredo is not None:

@@ -77,6 +77,7 @@ class SafeFetch:
             async with (
                 aiohttp.ClientSession(
                     connector=connector,
+                    connector_owner=False,
                     trust_env=False,
                     auto_decompress=False,
                     cookie_jar=aiohttp.DummyCookieJar(),
@@ -102,6 +103,9 @@ class SafeFetch:
             raise FetchFailed(f"no whole answer within {TIMEOUT:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise FetchFailed(f"the connection failed ({type(error).__name__})") from error
+        finally:
+            # Without waiting for the other side to say farewell.
+            await connector.close(abort_ssl=True)
 
     def _with_port(self, uri: str) -> str:
         if self._port == 443:

@@ -260,13 +260,55 @@ REFUSALS = [
     case("a reference to keys", "no reference", lambda: client_with_jwk(jku="https://shop.example/")),
     case("an unknown member of a jwk", "x5t", lambda: client_with_jwk(x5t="a")),
     case("an unknown field", "unknownField", lambda: client(unknownField="a")),
-    case("a key that the operator is to make", "generateKey", lambda: client(generateKey={"secretName": "a"})),
-    case("a secret that the operator is to make", "set generate: false", lambda: secret_client(secretName="a")),
+    case("a key to be made in no Secret", "generateKey.secretName: Required", lambda: client(generateKey={})),
     case(
-        "a secret that the operator is to make, expressly",
-        "set generate: false",
-        lambda: secret_client(secretName="a", generate=True),
+        "a key to be made of another size",
+        "Unsupported value: 1024",
+        lambda: client(generateKey={"secretName": "a", "size": 1024}),
     ),
+    case(
+        "a rotation without a pause",
+        "rotateEvery must be at least 1s",
+        lambda: client(generateKey={"secretName": "a", "rotateEvery": "0s"}),
+    ),
+    case(
+        "a rotation in days",
+        "generateKey.rotateEvery",
+        lambda: client(generateKey={"secretName": "a", "rotateEvery": "30d"}),
+    ),
+    case(
+        "a rotation of what somebody else provides",
+        "rotateEvery and keepPrevious are for secrets that the operator makes",
+        lambda: secret_client(secretName="a", generate=False, rotateEvery="720h"),
+    ),
+    case(
+        "an overlap of what somebody else provides",
+        "rotateEvery and keepPrevious are for secrets that the operator makes",
+        lambda: secret_client(secretName="a", generate=False, keepPrevious="1h"),
+    ),
+    case(
+        "a key to be made beside a secret",
+        "generateKey and jwksUri go with authMethod private_key_jwt only",
+        lambda: client(
+            authMethod="client_secret_basic", clientSecret={"secretName": "a"}, generateKey={"secretName": "b"}
+        ),
+    ),
+    case(
+        "a key to be made for a ServiceAccount",
+        "generateKey and jwksUri do not go with serviceAccount",
+        lambda: client(serviceAccount={"name": "a"}, generateKey={"secretName": "b"}),
+    ),
+    *(
+        case(name, said, lambda value=value: client(jwksUri=value))  # type: ignore[misc]
+        for name, said, value in [
+            ("keys to be fetched without TLS", "must be an https URL", "http://keys.example/jwks.json"),
+            ("keys to be fetched from another port", "must be a URL on port 443", "https://keys.example:8443/"),
+            ("keys to be fetched with a password", "no user and no password", "https://u:p@keys.example/"),
+            ("keys to be fetched with a fragment", "must hold no fragment", "https://keys.example/#a"),
+            ("keys to be fetched from what is no URL", "must be an https URL", "keys.example"),
+        ]
+    ),
+    case("a deletion policy that is none", "Unsupported value", lambda: client(deletionPolicy="Orphan")),
     case(
         "a Secret's name that is none",
         "secretName",

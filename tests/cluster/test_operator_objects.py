@@ -5,21 +5,9 @@ import json
 
 from keyturn_dev.installation import SIGNING_KEY
 from tests.cluster.clients import World, needs, route, signing_kids
-from tests.manifests import manifest
 
 NO_KEY = "-----BEGIN PUBLIC KEY-----\nTm8ga2V5IGF0IGFsbC4=\n-----END PUBLIC KEY-----\n"
 MANAGED_BY = "app.kubernetes.io/managed-by"
-
-
-def basic(world: World, name: str, secret: str, **spec: object) -> None:
-    reference = {"secretName": secret, "generate": False}
-    members = {"authMethod": "client_secret_basic", "clientSecret": reference, "permissions": ["p"], **spec}
-    world.apply(manifest("ClientCredential", name, members))
-
-
-def secret(world: World, name: str, value: str) -> None:
-    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"client_secret": value}}
-    world.apply(body)
 
 
 def test_the_signing_key_s_secret_status_and_jwks_agree(world: World) -> None:
@@ -41,37 +29,6 @@ def test_neither_kopf_nor_we_leave_anything_in_an_object_s_metadata(world: World
     assert "finalizers" not in metadata
 
 
-def test_a_client_waits_for_its_secret_and_an_edit_of_it_takes_effect_for_that_client_alone(world: World) -> None:
-    basic(world, "late-secret", "late")
-    bystander = world.client("bystander").apply()
-    world.objects.wait_for("clientcredentials", "late-secret", "False", reason="SecretNotFound")
-    secret(world, "late", "first")
-    world.objects.wait_for("clientcredentials", "late-secret", seconds=5)
-    client_id = f"{world.namespace}.late-secret"
-    assert world.replicas[0].grant_basic(client_id, "first").status_code == 200
-    untouched = world.objects.get("clientcredentials", bystander.name)["metadata"]["resourceVersion"]
-
-    secret(world, "late", "second")
-    world.seconds_until(
-        lambda: all(
-            code == 200 for code in world.everywhere(lambda one: one.grant_basic(client_id, "second").status_code)
-        ),
-        "the new secret to count",
-        limit=5,
-    )
-    assert world.replicas[0].grant_basic(client_id, "first").status_code == 401
-    assert world.objects.get("clientcredentials", bystander.name)["metadata"]["resourceVersion"] == untouched
-
-
-def test_the_owner_of_a_client_id_keeps_it_until_it_goes(world: World) -> None:
-    world.client("contend-a", client_id="contended").apply()
-    latecomer = world.client("contend-b", client_id="contended").apply(ready=False)
-    refused = latecomer.wait("False", "ClientIdTaken")
-    assert f"{world.namespace}/contend-a" in refused["message"]
-    world.kubectl("delete", "clientcredential", "contend-a")
-    latecomer.wait()
-
-
 def test_a_mistake_is_named_and_one_event_tells_of_it(world: World) -> None:
     client = world.client("mistaken").apply(permissions=["a", "b"])
     # What the API server cannot see: that this is no key.
@@ -82,15 +39,6 @@ def test_a_mistake_is_named_and_one_event_tells_of_it(world: World) -> None:
     event = world.objects.wait_event("mistaken", "InvalidKey")
     assert event["type"] == "Warning"
     assert len([one for one in world.objects.events("mistaken") if one["reason"] == "InvalidKey"]) == 1
-
-
-def test_conditions_move_their_transition_time_with_the_status_only(world: World) -> None:
-    client = world.client("steady").apply()
-    before = client.wait()
-    client.patch(description="another text")
-    after = client.wait()
-    assert after["observedGeneration"] == before["observedGeneration"] + 1
-    assert after["lastTransitionTime"] == before["lastTransitionTime"]
 
 
 def test_a_deletion_leaves_one_event_one_log_line_and_one_audit_record(world: World) -> None:
@@ -125,12 +73,6 @@ def test_rules_that_contradict_are_both_marked_until_one_goes(world: World) -> N
         assert "GET /contradict" in marked["message"]
     world.kubectl("delete", "accessrule", "contradict-b")
     world.objects.wait_for("accessrules", "contradict-a", "False", kind="Conflicting")
-
-
-def test_another_signing_key_is_told_that_it_does_not_count(world: World) -> None:
-    world.apply(manifest("SigningKey", "second", {}))
-    world.objects.wait_for("signingkeys", "second", "False", reason="NotUsed")
-    assert [one for one in world.objects.all("secrets") if one["metadata"]["name"] == "second"] == []
 
 
 def test_a_paused_client_gains_nothing_and_loses_what_is_taken(world: World) -> None:
