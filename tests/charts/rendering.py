@@ -46,8 +46,7 @@ VALUE_SETS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
             "registration": {"mode": "token", "tokensSecret": "registration-tokens"},
             "operator": {"podAnnotations": {"a": "b"}, "podLabels": {"c": "d"}, "priorityClassName": "high"},
             "api": {
-                "gatewayProfile": "envoy",
-                "grpc": {"enabled": True},
+                "gatewayProfile": "envoy-grpc",
                 "tls": {"secretName": "api-tls"},
                 "autoscaling": {"enabled": True},
                 "settings": {"KEYTURN_ACCEPTED_AUDIENCES": "shop", "KEYTURN_WORKERS": 2},
