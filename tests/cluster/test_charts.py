@@ -3,36 +3,58 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from keyturn_dev.go_modules import module_folder
 from keyturn_dev.kubeconfig import run_kubectl
+from keyturn_dev.paths import GATEWAYS
+from keyturn_dev.progress import Progress
 from tests.charts.rendering import NAMESPACE, VALUE_SETS, objects, render
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from keyturn_dev.cluster import Cluster
 
-# Kinds of other projects, whose CRDs an ordinary cluster lacks.
-FOREIGN = {"ServiceMonitor", "PrometheusRule", "HTTPRoute"}
+# The kinds of other projects that the chart can make objects of, by their own schemas.
+_MONITORING = "example/prometheus-operator-crd/monitoring.coreos.com_{}.yaml"
+FOREIGN = {
+    "github.com/prometheus-operator/prometheus-operator": [
+        _MONITORING.format(plural) for plural in ("servicemonitors", "prometheusrules")
+    ],
+    "sigs.k8s.io/gateway-api": ["config/crd/experimental/gateway.networking.k8s.io_httproutes.yaml"],
+}
+NAMESPACES = (NAMESPACE, "payments")
 
 
 @pytest.fixture(scope="module")
-def namespaces(crds: Cluster) -> None:
-    for name in (NAMESPACE, "payments"):
-        run_kubectl(crds.kubectl, crds.kubeconfig, "create", "namespace", name)
+def server(crds: Cluster) -> Iterator[Cluster]:
+    def kubectl(*arguments: str) -> str:
+        return run_kubectl(crds.kubectl, crds.kubeconfig, *arguments)
+
+    sums = GATEWAYS / "schemas.sum"
+    folders = {module: module_folder(module, sums, os.environ, Progress()) for module in FOREIGN}
+    files = [f"-f={folders[module] / path}" for module, paths in FOREIGN.items() for path in paths]
+    kubectl("apply", "--server-side", "--force-conflicts", *files)
+    kubectl("wait", "--for=condition=Established", "--timeout=60s", *files)
+    for name in NAMESPACES:
+        kubectl("create", "namespace", name)
+    yield crds
+    kubectl("delete", "--wait=false", *files)
+    kubectl("delete", "--wait=false", *(f"namespace/{name}" for name in NAMESPACES))
 
 
 @pytest.mark.parametrize("name", VALUE_SETS)
-@pytest.mark.usefixtures("namespaces")
-def test_the_api_server_accepts_every_manifest_strictly(name: str, crds: Cluster, tmp_path: Path) -> None:
-    rendered = [one for one in objects(render(tmp_path, name)) if one["kind"] not in FOREIGN]
+def test_the_api_server_accepts_every_manifest_strictly(name: str, server: Cluster, tmp_path: Path) -> None:
+    rendered = objects(render(tmp_path, name))
     for namespace in {one["metadata"].get("namespace", NAMESPACE) for one in rendered}:
         here = [one for one in rendered if one["metadata"].get("namespace", NAMESPACE) == namespace]
         path = tmp_path / f"{namespace}.json"
         path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": here}), encoding="utf-8")
         command = ["apply", "--server-side", "--dry-run=server", "--validate=strict", f"--namespace={namespace}"]
-        accepted = run_kubectl(crds.kubectl, crds.kubeconfig, *command, "--output=name", "-f", str(path))
+        accepted = run_kubectl(server.kubectl, server.kubeconfig, *command, "--output=name", "-f", str(path))
         assert len(accepted.split()) == len(here)
