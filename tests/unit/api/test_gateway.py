@@ -335,3 +335,20 @@ def test_the_metric_names_a_bounded_number_of_rules() -> None:
         audited.note(f"n/{number}", denied, method="GET", path="/", client_id=None, request_id="r", now=NOW)
     other = {"rule": OTHER, "outcome": "Forbidden"}
     assert counted.registry.get_sample_value("keyturn_api_audit_denials_total", other) == 3
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param((("host", "api.example"),), id="in front of the gateway"),
+        pytest.param((("host", "api.example:443"), ("x-forwarded-proto", "https")), id="at the gateway"),
+        pytest.param((("host", "api.example:80"), ("x-forwarded-proto", "http")), id="nowhere"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/hosted", "/hosted/../orders", "/nowhere"])
+def test_wherever_tls_ended_the_decision_is_the_same(told: Any, path: str) -> None:
+    world = World()
+    hosted = RuleState(hosts=("api.example",), routes=(RouteState("/hosted", ("GET",), Condition(public=True)),))
+    world.change((Kind.ACCESS_RULE, "r2", hosted.to_body()))
+    expected = {"/hosted": 200, "/hosted/../orders": 401, "/nowhere": 403}[path]
+    assert gateway(world, envoy())(scope("GET", f"/auth{path}", *told)).status == expected

@@ -1,12 +1,12 @@
 """The expression language: what each form means, what binds tighter, and what is refused where."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyturn.expressions import ExpressionError, Subject, compile_expression
 from keyturn.expressions.compiler import MAX_DEPTH, MAX_LENGTH
-from tests.unit.expressions.evaluator import evaluate
+from tests.unit.expressions.evaluator import evaluate, is_expression
 
 SUBJECT = Subject(
     permissions=frozenset({"read", "a:b", "x-y", "in"}),
@@ -165,3 +165,37 @@ def test_any_text_compiles_or_is_refused_within_itself(text: str) -> None:
         compile_expression(text).evaluate(SUBJECT)
     except ExpressionError as error:
         assert 1 <= error.position <= len(text) + 1  # noqa: PT017
+
+
+WORDS = [
+    *("permissions", "groups", "userProperties", "clientType", "isBackoffice", "true", "false", "roles", "in"),
+    *(".x", ".in", ". y-z", '"x"', '"a\\"b"', '"open', "[", "]", "(", ")", ",", "!", "==", "!=", "&&", "||", "&", "7"),
+]
+NEARLY = st.one_of(
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join),
+    # A valid one with one word more, less, or another.
+    st.builds(
+        lambda text, at, word: " ".join(
+            [*(parts := text.split(" "))[: at % len(parts)], word, *parts[at % len(parts) + 1 :]]
+        ),
+        EXPRESSIONS,
+        st.integers(0, 30),
+        st.sampled_from([*WORDS, ""]),
+    ),
+)
+
+
+@settings(max_examples=1000)
+@given(NEARLY)
+def test_a_checker_written_apart_agrees_about_what_is_an_expression(text: str) -> None:
+    try:
+        compile_expression(text)
+    except ExpressionError:
+        assert not is_expression(text)
+    else:
+        assert is_expression(text)
+
+
+def test_the_checker_finds_both() -> None:
+    assert is_expression('permissions.a && ["b"] in groups')
+    assert not is_expression("permissions")
