@@ -68,7 +68,7 @@ def assert_nothing_failed(trial: Trial) -> None:
 
 
 def assert_enough_went_on(trial: Trial, *, rotations: int, tokens: int) -> None:
-    """A trial in which little happened proves little."""
+    """A trial in which little happened proves little. Far below what a machine does that has nothing else to do."""
     counts = trial.ledger.counts
     report = trial.ledger.report()
     assert len(trial.watch.activated) > rotations, report
@@ -84,7 +84,7 @@ async def test_rotations_under_full_load_fail_no_request(database: Outage, start
     trial.prepare()
     await trial.run(SECONDS)
     assert_nothing_failed(trial)
-    assert_enough_went_on(trial, rotations=12, tokens=5000)
+    assert_enough_went_on(trial, rotations=6, tokens=1500)
 
 
 @pytest.mark.timeout(600)
@@ -96,4 +96,4 @@ async def test_an_operator_killed_at_any_instant_fails_no_request(start_world: S
     assert_nothing_failed(trial)
     assert trial.killer.kills >= KILLS
     assert trial.killer.while_acting >= KILLS / 4, trial.ledger.report()
-    assert_enough_went_on(trial, rotations=5, tokens=5000)
+    assert_enough_went_on(trial, rotations=4, tokens=1500)

@@ -37,7 +37,7 @@ def runbook(title: str) -> list[str]:
     begins = {found[1]: found.end() for found in HEADING.finditer(text)}
     ends = [found.start() for found in HEADING.finditer(text) if found.start() > begins[title]]
     part = text[begins[title] : min(ends, default=len(text))]
-    return [block.text for block in blocks(PAGE) if RUN_BY.fullmatch(block.mark) and block.text in part]
+    return [block.text for block in blocks(PAGE) if RUN_BY.fullmatch(block.mark) and f"```sh\n{block.text}```" in part]
 
 
 class Shell:

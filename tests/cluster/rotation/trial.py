@@ -170,7 +170,7 @@ class Trial:
         self.world.objects.wait_all_ready("clientcredentials", list(specs), seconds=30)
 
     async def run(self, seconds: float, *, kill: bool = False, least_kills: int = 0) -> None:
-        """Load, rotations and watches for so long; with `kill` also until enough kills, at most six times as long."""
+        """Load, rotations and watches for so long; with `kill` also until enough kills, at most eight times as long."""
         limits = aiohttp.ClientTimeout(total=20)
         store = open_store(self.installation.store_url)
         await store.open()
@@ -196,7 +196,7 @@ class Trial:
         tasks = [asyncio.ensure_future(work()) for work in works]
         began = time.monotonic()
         try:
-            while time.monotonic() - began < seconds or (not enough() and time.monotonic() - began < 6 * seconds):
+            while time.monotonic() - began < seconds or (not enough() and time.monotonic() - began < 8 * seconds):
                 done, _ = await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
