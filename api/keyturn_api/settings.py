@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from keyturn import endpoints
 from keyturn.settings_table import setting
 from keyturn.store.transport import TlsMode, Transport
 from keyturn_api.user_settings import Network, UserSettings
@@ -333,12 +334,8 @@ class ApiSettings(UserSettings):
     @property
     def base_url(self) -> str:
         """Where callers find the endpoints."""
-        if self.public_url is not None:
-            return self.public_url.rstrip("/")
-        base = self.issuer.rstrip("/")
-        # An issuer's own path may be the prefix already.
-        return base if urlsplit(base).path.endswith(self.service_prefix) else f"{base}{self.service_prefix}"
+        return endpoints.base_url(self.issuer, self.public_url, self.service_prefix)
 
     @property
     def token_endpoint(self) -> str:
-        return f"{self.base_url}/oauth/token"
+        return endpoints.token_endpoint(self.base_url)

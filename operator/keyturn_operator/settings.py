@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from keyturn import endpoints
 from keyturn.records import Kind
 from keyturn.settings_table import setting
 from keyturn.store.transport import TlsMode, Transport
@@ -134,8 +135,14 @@ class OperatorSettings(BaseSettings):
     )
     public_url: str | None = setting(
         None,
-        "The URL under which clients reach the API, as the API has it, for the same. Unset: the issuer's.",
+        "The URL under which clients reach the API, as the API has it, for the same. Unset: the issuer's, with the service prefix.",
         validation_alias="KEYTURN_PUBLIC_URL",
+    )
+    service_prefix: str = setting(
+        "",
+        "The path in front of every endpoint, as the API has it, for the same.",
+        reference="SERVICE_PREFIX",
+        validation_alias="KEYTURN_SERVICE_PREFIX",
     )
     keys_expiring_within: float = setting(
         14 * 86_400.0,
@@ -237,7 +244,9 @@ class OperatorSettings(BaseSettings):
     @property
     def token_endpoint(self) -> str:
         """Where clients get tokens, as the API's metadata say."""
-        return f"{(self.public_url or self.issuer).rstrip('/')}/oauth/token"
+        return endpoints.token_endpoint(
+            endpoints.base_url(self.issuer, self.public_url, self.service_prefix.rstrip("/"))
+        )
 
     @property
     def transport(self) -> Transport:

@@ -9,13 +9,14 @@ import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote_plus, urljoin
 
 import pytest
 
 from tests.api.conftest import APP, SECRET, Running
 from tests.api.installation import ISSUER, assertion
 from tests.api.test_replicas import get_token
+from tests.documents import PROJECT, RUN_BY, blocks
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -80,7 +81,7 @@ async def test_each_command_that_is_shown_runs(shared: Running) -> None:
     environment = {
         "PATH": os.environ["PATH"],
         "CLIENT_ID": "team.secret",
-        "CLIENT_SECRET": "s3cret%2B%25%20%3A%2F%3D%26%C3%A9",  # form-encoded, as the document says
+        "CLIENT_SECRET": quote_plus(SECRET),  # form-encoded, as the document says
         "ASSERTION": assertion(APP, "team.app"),
         "TOKEN": await get_token(shared.http),
     }
@@ -98,7 +99,30 @@ async def test_each_command_that_is_shown_runs(shared: Running) -> None:
             assert process.returncode == 0, (name, command, output, errors)
             ran.append(name)
     assert len(ran) == 7
-    assert SECRET.decode() == "s3cret+% :/=&é"
+
+
+async def test_each_command_of_the_page_about_tokens_runs(shared: Running) -> None:
+    scripts = [block.text for block in blocks(PROJECT / "docs" / "tokens.md") if RUN_BY.fullmatch(block.mark)]
+    assert len(scripts) == 3
+    environment = {
+        "PATH": os.environ["PATH"],
+        "KEYTURN_URL": shared.process.url,
+        "CLIENT_ID": "team.secret",
+        "CLIENT_SECRET": quote_plus(SECRET),
+    }
+    answers = []
+    for script in scripts:
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-c", script, env=environment, stdout=-1, stderr=-1, stdin=asyncio.subprocess.DEVNULL
+        )
+        output, errors = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 0, (script, output, errors)
+        answers.append(output)
+        if len(answers) == 1:
+            environment["TOKEN"] = json.loads(output)["access_token"]
+    assert json.loads(answers[1])["scope"] == "orders:read"
+    bearer = {"Authorization": f"Bearer {environment['TOKEN']}"}
+    assert (await shared.http.get("/tokeninfo", headers=bearer)).status_code == 401
 
 
 async def test_the_examples_of_bodies_are_read_by_the_endpoints(shared: Running) -> None:

@@ -98,6 +98,7 @@ def test_a_block_that_names_a_test_is_run_by_it() -> None:
     assert {(name_of(block.document), test) for block, test in named} == {
         ("README.md", "tests/cluster/test_readme.py"),
         ("docs/keys.md", "tests/cluster/test_runbooks.py"),
+        ("docs/tokens.md", "tests/api/test_docs.py"),
     }
     assert all((PROJECT / test).is_file() for _, test in named)
 
