@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyturn_dev.errors import DevError
-from keyturn_dev.go_programs import BUILD_FLAGS, GoPrograms, ensure_programs, module_version
+from keyturn_dev.go_programs import GoPrograms, ensure_programs, single_program
 from keyturn_dev.paths import ENVOY_REQUIREMENTS, GATEWAYS
 from keyturn_dev.progress import Progress
 from keyturn_dev.wheels import installed_wheel
@@ -27,7 +26,6 @@ GO_GATEWAYS: Mapping[str, tuple[str, str]] = {
 # Programs that Debian and its like carry, by the name of their package.
 SYSTEM_GATEWAYS = ("haproxy", "nginx")
 GATEWAY_NAMES = ("envoy", *SYSTEM_GATEWAYS, *GO_GATEWAYS)
-_LINK_FLAGS = "-s -w"
 # Debian installs them where an ordinary user's PATH does not look.
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -46,20 +44,8 @@ def ensure_gateway(name: str, environ: Mapping[str, str], progress: Progress) ->
 
 def go_gateway(name: str) -> GoPrograms:
     """Return how a gateway is built: its module of our own pins all that goes into it."""
-    module = GATEWAYS / name
     package, pinned = GO_GATEWAYS[name]
-    go_mod = (module / "go.mod").read_text(encoding="utf-8")
-    go_sum = (module / "go.sum").read_text(encoding="utf-8")
-    version = module_version(go_mod, pinned)
-    digest = hashlib.sha256("\0".join([go_mod, go_sum, _LINK_FLAGS, *BUILD_FLAGS, package]).encode()).hexdigest()
-    return GoPrograms(
-        module=module,
-        packages={name: package},
-        key=f"{name}-{version}-{digest[:16]}",
-        link_flags=_LINK_FLAGS,
-        what=f"{name} {version}",
-        cost="2 to 10 minutes and 3 GB of Go's caches",
-    )
+    return single_program(GATEWAYS / name, name, package, pinned)
 
 
 def main() -> int:

@@ -23,6 +23,13 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def accepts(port: int) -> bool:
+    """Tell whether something on loopback takes connections on this port now."""
+    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
+        return True
+    return False
+
+
 class ApiServerProbe:
     """The least client that can ask whether the API server is ready."""
 

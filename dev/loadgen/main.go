@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // Bounds that no option passes.
@@ -24,7 +25,9 @@ const (
 	maxSeconds     = 60
 	maxRequests    = 5_000_000
 	maxFailures    = 1_000
+	maxRate        = 1_000_000
 	drain          = 10 * time.Second
+	epollPwait2    = 441 // on all of Linux's architectures, since 5.11
 )
 
 // Report is what a run came to. Latencies are in milliseconds, from the first byte sent to the last byte received.
@@ -57,6 +60,7 @@ type generator struct {
 	once        bool
 	limit       int
 	expected    int
+	rate        float64
 	deadline    time.Time
 	epoll       int
 	connections []*connection
@@ -75,8 +79,9 @@ func main() {
 	limit := flag.Int("limit", maxRequests, "how many requests are sent at most")
 	once := flag.Bool("once", false, "send each request of the file once instead of beginning anew")
 	expected := flag.Int("status", 200, "the status of a good answer")
+	rate := flag.Float64("rate", 0, "requests a second in all; 0: on each connection the next as soon as the last is answered")
 	flag.Parse()
-	report, err := run(*address, *file, *connections, *seconds, *limit, *once, *expected)
+	report, err := run(*address, *file, *connections, *seconds, *limit, *once, *expected, *rate)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "loadgen:", err)
 		os.Exit(1)
@@ -86,13 +91,13 @@ func main() {
 	}
 }
 
-func run(address, file string, connections int, seconds float64, limit int, once bool, expected int) (*Report, error) {
+func run(address, file string, connections int, seconds float64, limit int, once bool, expected int, rate float64) (*Report, error) {
 	target, err := netip.ParseAddrPort(address)
 	if err != nil || !target.Addr().IsLoopback() || !target.Addr().Is4() {
 		return nil, fmt.Errorf("-address must be an IPv4 loopback address with a port")
 	}
-	if connections < 1 || connections > maxConnections || seconds <= 0 || seconds > maxSeconds || limit < 1 {
-		return nil, fmt.Errorf("at most %d -connections and %d -seconds, and at least one of each", maxConnections, maxSeconds)
+	if connections < 1 || connections > maxConnections || seconds <= 0 || seconds > maxSeconds || limit < 1 || rate < 0 || rate > maxRate {
+		return nil, fmt.Errorf("at most %d -connections, %d -seconds and a -rate of %d, and at least one of each", maxConnections, maxSeconds, maxRate)
 	}
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -109,6 +114,7 @@ func run(address, file string, connections int, seconds float64, limit int, once
 		once:      once,
 		limit:     min(limit, maxRequests),
 		expected:  expected,
+		rate:      rate,
 		latencies: make([]time.Duration, 0, 1<<20),
 	}
 	if g.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
@@ -121,7 +127,11 @@ func run(address, file string, connections int, seconds float64, limit int, once
 			return nil, err
 		}
 	}
-	if err := g.measure(seconds); err != nil {
+	measure := g.measure
+	if rate > 0 {
+		measure = g.pace
+	}
+	if err := measure(seconds); err != nil {
 		return nil, err
 	}
 	return &g.report, nil
@@ -191,6 +201,88 @@ func (g *generator) measure(seconds float64) error {
 	g.report.Seconds = last.Sub(begin).Seconds()
 	g.summarize()
 	return nil
+}
+
+// pace sends at even intervals, whether or not earlier requests are answered, as long as a connection is free. A request that had to
+// wait for one is late by the server's doing, so its latency counts from when it was due.
+func (g *generator) pace(seconds float64) error {
+	cpu := ownCPU()
+	begin := time.Now()
+	g.deadline = begin.Add(time.Duration(seconds * float64(time.Second)))
+	interval := time.Duration(float64(time.Second) / g.rate)
+	free := slices.Clone(g.connections)
+	events := make([]syscall.EpollEvent, len(g.connections))
+	starved := false
+	due, last := begin, begin
+	for {
+		now := time.Now()
+		for len(free) > 0 && !due.After(now) && due.Before(g.deadline) {
+			c := free[len(free)-1]
+			free = free[:len(free)-1]
+			from := now
+			if starved {
+				from = due
+			}
+			due = due.Add(interval)
+			if err := g.send(c, from); err != nil {
+				return err
+			}
+		}
+		starved = !due.After(now)
+		over := !due.Before(g.deadline)
+		if over && g.underWay == 0 {
+			break
+		}
+		if now.After(g.deadline.Add(drain)) {
+			g.report.Broken += g.underWay
+			break
+		}
+		wait := time.Second
+		if !over && !starved {
+			wait = due.Sub(now)
+		}
+		ready, err := g.wait(events, wait)
+		if err != nil {
+			return err
+		}
+		for _, event := range events[:ready] {
+			c := g.connections[event.Fd]
+			busy := c.busy
+			done, err := g.receive(c)
+			if err != nil {
+				if err := g.fail(c); err != nil {
+					return err
+				}
+			} else if !done {
+				continue
+			}
+			last = time.Now()
+			// One that failed while it was free is in the list already.
+			if busy {
+				free = append(free, c)
+			}
+		}
+	}
+	g.report.CPU = ownCPU() - cpu
+	g.report.Seconds = last.Sub(begin).Seconds()
+	g.summarize()
+	return nil
+}
+
+// wait is epoll_pwait2(2), because a millisecond is too coarse for even intervals.
+func (g *generator) wait(events []syscall.EpollEvent, limit time.Duration) (int, error) {
+	timeout := syscall.NsecToTimespec(int64(max(limit, 0)))
+	ready, _, failed := syscall.Syscall6(
+		epollPwait2, uintptr(g.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)),
+		uintptr(unsafe.Pointer(&timeout)), 0, 0,
+	)
+	if failed == syscall.EINTR {
+		return 0, nil
+	}
+	if failed != 0 {
+		return 0, failed
+	}
+	return int(ready), nil
 }
 
 // open connects, and lets epoll name the connection by its place in the list.

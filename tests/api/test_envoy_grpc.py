@@ -1,6 +1,7 @@
 """Envoy's checks by gRPC against real processes: every worker answers, health follows readiness, a port that is taken ends the start."""
 
 import asyncio
+import datetime
 import socket
 import time
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 from envoy.service.auth.v3 import external_auth_pb2
 from grpc_health.v1 import health_pb2
 
+from keyturn_dev.certificates import Authority
 from tests.api.conftest import APP
 from tests.api.installation import ApiProcess, Installation, assertion, form, free_port
-from tests.server_certificate import self_signed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -117,10 +118,11 @@ async def test_with_a_certificate_checks_are_encrypted_and_a_renewed_one_is_take
     files = tmp_path / "tls.crt", tmp_path / "tls.key"
 
     def renew() -> bytes:
-        pair = self_signed("localhost")
-        for file, content in zip(files, pair, strict=True):
-            file.write_bytes(content)
-        return pair[0]
+        authority = Authority("renewed", datetime.datetime.now(datetime.UTC))
+        pair = authority.issue("localhost", names=("localhost",))
+        files[0].write_bytes(pair.certificate)
+        files[1].write_bytes(pair.key)
+        return authority.certificate
 
     async def health_over(certificate: bytes) -> Any:
         credentials = grpc.ssl_channel_credentials(certificate)

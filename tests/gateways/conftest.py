@@ -1,5 +1,6 @@
 """One installation for all gateways; each gateway is started once, with a Keyturn that reads its profile."""
 
+import datetime
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest_asyncio
 from keyturn.records import Kind as RecordKind
 from keyturn.rules.state import Condition, RouteState, RuleState
 from keyturn.rules.table import RouteTable
+from keyturn_dev.certificates import Authority
+from keyturn_dev.gateway_files import BY_NAME, KINDS
 from tests.api.installation import ApiProcess, Installation, assertion, form, free_port
-from tests.gateways.gateways import BY_NAME, KINDS, RunningGateway, names, ports_for
+from tests.gateways.gateways import RunningGateway, names, ports_for
 from tests.gateways.relay import Relay
 from tests.gateways.upstream import Upstream
 from tests.sample_keys import sample_key
-from tests.server_certificate import self_signed
 from tests.unit.rules import corpus
 
 BILLING = sample_key(number=12)
@@ -72,8 +74,13 @@ async def upstream() -> AsyncIterator[Upstream]:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tls.crt`, `tls.key`, and both in `tls.pem`."""
     folder = tmp_path_factory.mktemp("certificates")
-    certificate, key = self_signed("shop.example")
-    for name, content in (("tls.crt", certificate), ("tls.key", key), ("tls.pem", certificate + key)):
+    now = datetime.datetime.now(datetime.UTC)
+    pair = Authority("gateways", now).issue("shop.example", names=("shop.example", "localhost"))
+    for name, content in (
+        ("tls.crt", pair.certificate),
+        ("tls.key", pair.key),
+        ("tls.pem", pair.certificate + pair.key),
+    ):
         (folder / name).write_bytes(content)
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import signal
 import statistics
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from keyturn_dev.bench import document, machine
+from keyturn_dev.bench import checks, document, machine
 from keyturn_dev.bench.baseline import Baseline
 from keyturn_dev.bench.figures import goals, summary, table
 from keyturn_dev.bench.generator import ensure_generator
@@ -25,29 +26,31 @@ from keyturn_dev.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from keyturn_dev.bench.behind import Added
     from keyturn_dev.bench.figures import Row
 
 _QUIET = 0.3
 
 
-def describe(rows: Sequence[Row], *, ran: str, machine: str, date: str) -> str:
-    """Return all that is to be said of a run: where, when and how, the table, and how it stands against the goals."""
+def describe(rows: Sequence[Row], added: Sequence[Added] = (), *, ran: str, machine: str, date: str) -> str:
+    """Return all that is to be said of a run: where, when and how, the tables, and how it stands against the goals."""
+    parts = [f"Measured on {date} by `{ran}` on {machine}."]
     runs = [run for row in rows for run in row.runs]
-    base = statistics.median(run.base for run in runs)
-    seconds = f"{min(run.base for run in runs):.3f} to {max(run.base for run in runs):.3f}"
-    parts = [
-        f"Measured on {date} by `{ran}` on {machine}.",
-        f"base = {base:.3f} ms of CPU ({seconds} over the run); medians of {_runs(len(rows[0].runs))}.",
-    ]
-    loudest = max(run.foreign for run in runs)
-    if loudest > _QUIET:
-        parts.append(
-            f"**The machine was not quiet**: other programs used up to {loudest:.1f} cores. These figures are rough."
-        )
-    if any(run.failed for run in runs):
-        parts.append("**Some requests failed**: the rows that say so measure something else than they should.")
-    parts.append(table(rows))
-    if against := goals(rows):
+    if runs:
+        base = statistics.median(run.base for run in runs)
+        seconds = f"{min(run.base for run in runs):.3f} to {max(run.base for run in runs):.3f}"
+        parts.append(f"base = {base:.3f} ms of CPU ({seconds} over the run); medians of {_runs(len(rows[0].runs))}.")
+        loudest = max(run.foreign for run in runs)
+        if loudest > _QUIET:
+            parts.append(
+                f"**The machine was not quiet**: other programs used up to {loudest:.1f} cores. These figures are rough."
+            )
+        if any(run.failed for run in runs):
+            parts.append("**Some requests failed**: the rows that say so measure something else than they should.")
+        parts.append(table(rows))
+    if added:
+        parts.append(checks.table(added))
+    if against := goals(rows, checks.findings(rows, added)):
         parts.append(against)
     return "\n\n".join(parts)
 
@@ -64,13 +67,16 @@ def measure(options: Options, environ: Mapping[str, str], progress: Progress) ->
         progress.begin("making keys and clients")
         world = make_world(time.time())
         progress.end("making keys and clients")
-        for row in Bench(options, world, Path(name), generator, Baseline(), progress).rows():
+        bench = Bench(options, world, Path(name), generator, Baseline(), progress)
+        closer = checks.Checks(bench)
+        for row in itertools.chain(bench.rows(), closer.rows()):
             rows.append(row)
             progress.say(f"    {summary(row)}")
-    if not rows:
+        added = list(closer.added())
+    if not rows and not added:
         raise DevError("nothing to measure: this work is measured on the other store")
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return describe(rows, ran=command(environ), machine=machine.describe(), date=date)
+    return describe(rows, added, ran=command(environ), machine=machine.describe(), date=date)
 
 
 def _on_signal(number: int, _frame: object) -> NoReturn:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keyturn_dev.bench.kept import kept
 from keyturn_dev.bench.world import ISSUER
 from keyturn_dev.errors import DevError
 from keyturn_dev.loopback import LOOPBACK, free_ports
@@ -21,17 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _START_SECONDS = 30.0
-_STOP_SECONDS = 15.0
-# Waits on its standard input, whose other end this process holds: when that closes, even by a kill, the API is ended.
-_KEEPER = """
-log=$1; shift
-"$@" </dev/null >"$log" 2>&1 &
-api=$!
-echo "$api"
-read -r end
-kill -TERM "$api" 2>/dev/null
-wait "$api"
-"""
 
 
 class Api:
@@ -90,36 +78,8 @@ def running_api(
     log = folder / "api.log"
     environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     environ |= settings(store_url=store_url, keys=keys, port=port, workers=workers, extra=extra or {})
-    keeper = subprocess.Popen(
-        ["/bin/sh", "-c", _KEEPER, "keeper", str(log), str(Path(sys.executable).with_name("keyturn-api"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=folder,
-        env=environ,
-        # Ctrl-C at the terminal reaches this process alone, which then ends the others in order.
-        start_new_session=True,
-    )
-    try:
-        assert keeper.stdout is not None
-        api = Api(int(keeper.stdout.readline()), port, log)
+    command = [str(Path(sys.executable).with_name("keyturn-api"))]
+    with kept(command, log=log, folder=folder, environ=environ) as pid:
+        api = Api(pid, port, log)
         wait_until(api.is_ready, "keyturn-api to be ready (/readyz)", seconds=_START_SECONDS, interval=0.1)
         yield api
-    finally:
-        _end(keeper)
-
-
-def _end(keeper: subprocess.Popen[str]) -> None:
-    assert keeper.stdin is not None
-    assert keeper.stdout is not None
-    with contextlib.suppress(BrokenPipeError):
-        keeper.stdin.close()
-    try:
-        keeper.wait(timeout=_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        # The keeper leads a session of its own, in which the API and its workers started.
-        os.killpg(keeper.pid, signal.SIGKILL)
-        keeper.wait()
-    finally:
-        keeper.stdout.close()

@@ -75,6 +75,16 @@ class Row:
         return statistics.median(values) if values else None
 
 
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something that was to be reached, and what was."""
+
+    work: str
+    goal: str
+    measured: str
+    met: bool
+
+
 _HEAD = (
     "work", "store", "workers", "connections", "requests/s (min to max)", "p50 ms", "p99 ms", "API CPU ms",
     "database CPU ms", "sum", "x base", "generator CPU ms", "API MiB (largest process)", "database MiB",
@@ -124,9 +134,10 @@ def summary(row: Row) -> str:
     )
 
 
-def goals(rows: Sequence[Row]) -> str:
-    """Return a table of what was to be reached and what was; empty when no row has a goal."""
+def goals(rows: Sequence[Row], findings: Sequence[Finding] = ()) -> str:
+    """Return a table of what was to be reached and what was; empty when there is no goal."""
     lines = [line for row in rows if row.goal is not None for line in _against(row, row.goal)]
+    lines += [(each.work, each.goal, each.measured, _met(each.met)) for each in findings]
     return markdown(("work", "goal", "measured", ""), lines, text_columns=4) if lines else ""
 
 

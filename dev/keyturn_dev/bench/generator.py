@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from keyturn_dev.errors import DevError
@@ -117,14 +118,38 @@ def send(
     seconds: float,
     once: bool,
     limit: int | None = None,
+    rate: float | None = None,
 ) -> Load:
-    """Send the requests of a file and return what came of it; raise `DevError` if the server broke off too often."""
-    command = [str(program), "-address", address, "-requests", str(requests)]
-    command += ["-connections", str(connections), "-seconds", str(seconds)]
+    """Send the requests of a file and return what came of it; raise `DevError` if the server broke off too often.
+
+    `rate`: requests a second, at even intervals; without it each connection sends the next one at once.
+    """
+    command = [str(program), *_arguments(address, requests, connections, seconds)]
     if once:
         command.append("-once")
     if limit is not None:
         command += ["-limit", str(limit)]
+    if rate is not None:
+        command += ["-rate", str(rate)]
+    return _report(command, seconds)
+
+
+def send_checks(
+    program: Path, address: str, requests: Path, *, connections: int, seconds: float, once: bool = False
+) -> Load:
+    """Send the messages of a file by gRPC, as often as there is time; a call under way for each of `connections`."""
+    del program
+    assert not once
+    module = [sys.executable, "-m", "keyturn_dev.bench.grpc_load"]
+    return _report([*module, *_arguments(address, requests, connections, seconds)], seconds)
+
+
+def _arguments(address: str, requests: Path, connections: int, seconds: float) -> list[str]:
+    arguments = ["-address", address, "-requests", str(requests)]
+    return [*arguments, "-connections", str(connections), "-seconds", str(seconds)]
+
+
+def _report(command: list[str], seconds: float) -> Load:
     try:
         # `run` kills its child whichever way it is left; and the program ends by itself within its bounds.
         done = subprocess.run(

@@ -6,18 +6,19 @@ import asyncio
 import dataclasses
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from keyturn_dev.bench import accounting, world
 from keyturn_dev.bench.api import running_api
 from keyturn_dev.bench.database import database
 from keyturn_dev.bench.figures import Goal, Row, Run
 from keyturn_dev.bench.generator import send
+from keyturn_dev.bench.options import STORE_WORKS
 from keyturn_dev.bench.wire import write_requests
 from keyturn_dev.errors import DevError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from keyturn_dev.bench.accounting import Usage
@@ -62,14 +63,15 @@ class Bench:
 
     def rows(self) -> Iterator[Row]:
         """Measure all that the options ask for, one row at a time."""
-        if "sqlite" in self.options.stores:
+        stored = [work for work in self.options.works if work in STORE_WORKS]
+        if stored and "sqlite" in self.options.stores:
             url = f"sqlite://{self.folder / 'store.sqlite'}"
-            yield from self._on_store("sqlite", url, None, self.options.works)
+            yield from self._on_store("sqlite", url, None, stored)
         # Only tokens touch the database while they are asked for: the rest costs the same on both.
-        works = self.options.works if "sqlite" not in self.options.stores else ("token",)
-        if "postgresql" in self.options.stores and set(works) & set(self.options.works):
+        works: Sequence[str] = stored if "sqlite" not in self.options.stores else ("token",)
+        if "postgresql" in self.options.stores and set(works) & set(stored):
             with database(self.progress) as (url, pid):
-                yield from self._on_store("postgresql", url, pid, [w for w in works if w in self.options.works])
+                yield from self._on_store("postgresql", url, pid, [w for w in works if w in stored])
 
     def _on_store(self, store: str, url: str, server: int | None, works: Sequence[str]) -> Iterator[Row]:
         self.progress.begin(f"filling {store} with {world.CLIENTS} clients and {world.ROUTES} routes")
@@ -117,12 +119,52 @@ class Bench:
             raise DevError(f"{work}: the API does not answer as expected:\n{load.sample}")
         return load.answered / load.seconds
 
+    def row(
+        self,
+        process: Measured,
+        name: str,
+        path: Path,
+        *,
+        address: str | None = None,
+        sender: Sender = send,
+        goal: Goal | None = None,
+    ) -> Row:
+        """Measure one worker process with the requests of a file, which may be sent any number of times."""
+        connections = self.options.levels[0]
+        self.progress.begin(name)
+
+        def some(seconds: float) -> Load:
+            to = address or process.address
+            return sender(self.generator, to, path, connections=connections, seconds=seconds, once=False)
+
+        for _ in range(2):
+            load = some(_WARM_SECONDS)
+        if not load.answered or load.failed > load.answered // 2:
+            raise DevError(f"{name}: the answers are not as expected:\n{load.sample}")
+        runs = []
+        for number in range(self.options.runs):
+            self.progress.update(f"{name}: run {number + 1}")
+            runs.append(self._observed(process, None, lambda: some(self.options.seconds)))
+        self.progress.end(name)
+        return Row(name, "sqlite", 1, connections, tuple(runs), goal)
+
+    def sign_tokens(self) -> list[bytes]:
+        """Return access tokens of all clients."""
+        return world.sign_tokens(self.world, world.TOKENS, time.time())
+
     def _run(self, api: Api, source: _Requests, server: int | None, connections: int, rate: float) -> Run:
         seconds = self.options.seconds
         path = source.prepare(int(rate * seconds * 1.5) + 1_000)
+        return self._observed(
+            api,
+            server,
+            lambda: send(self.generator, api.address, path, connections=connections, seconds=seconds, once=source.once),
+        )
+
+    def _observed(self, api: Measured, server: int | None, work: Callable[[], Load]) -> Run:
         base = [self.baseline.sample()]
         before = (accounting.usage(api.pid), accounting.usage(server), accounting.busy(), time.monotonic())
-        load = send(self.generator, api.address, path, connections=connections, seconds=seconds, once=source.once)
+        load = work()
         after = (accounting.usage(api.pid), accounting.usage(server), accounting.busy(), time.monotonic())
         base.append(self.baseline.sample())
         api.check_alive()
@@ -133,6 +175,25 @@ class Bench:
     def _send(self, api: Api, source: _Requests, *, connections: int, seconds: float, expected: int) -> Load:
         path = source.prepare(expected)
         return send(self.generator, api.address, path, connections=connections, seconds=seconds, once=source.once)
+
+
+class Measured(Protocol):
+    """A process that answers requests. `pid` is the root of its tree."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def address(self) -> str: ...
+    def check_alive(self) -> None:
+        """Raise `DevError` when it has ended."""
+
+
+class Sender(Protocol):
+    """Sends the requests of a file."""
+
+    def __call__(
+        self, program: Path, address: str, requests: Path, *, connections: int, seconds: float, once: bool
+    ) -> Load: ...
 
 
 Look = tuple["Usage | None", "Usage | None", float, float]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
@@ -49,6 +51,45 @@ def gateway_check(token: bytes, *, method: str, uri: str) -> bytes:
         "authorization": f"Bearer {token.decode('ascii')}",
     }
     return request("GET", "/auth", headers)
+
+
+def plain_get(token: bytes, *, uri: str) -> bytes:
+    """Return a caller's own request, as it reaches a gateway."""
+    return request("GET", uri, {"authorization": f"Bearer {token.decode('ascii')}"})
+
+
+def decision_query(token: bytes, *, method: str, path: str) -> bytes:
+    """Return what a gateway asks Open Policy Agent."""
+    query = {"input": {"method": method, "path": path, "token": token.decode("ascii")}}
+    return request("POST", "/v1/data/authz/allow", {"content-type": "application/json"}, orjson.dumps(query))
+
+
+def grpc_check(token: bytes, *, method: str, uri: str) -> bytes:
+    """Return the message that Envoy sends under the profile `envoy-grpc`, with the headers that it adds of its own."""
+    # Imported here: only this kind of work needs the stubs.
+    from envoy.service.auth.v3 import external_auth_pb2
+
+    message = external_auth_pb2.CheckRequest()
+    http = message.attributes.request.http
+    http.id, http.method, http.path, http.host, http.scheme = "1", method, uri, "shop.example", "https"
+    http.protocol, http.size = "HTTP/1.1", -1
+    headers = {
+        ":method": method,
+        ":path": uri,
+        ":authority": "shop.example",
+        ":scheme": "https",
+        "authorization": f"Bearer {token.decode('ascii')}",
+        "user-agent": "bench",
+        "accept": "*/*",
+        "x-forwarded-for": "192.0.2.1",
+        "x-forwarded-proto": "https",
+        "x-envoy-internal": "true",
+        "x-request-id": "0f6cb3a4-6d0a-4a4e-9d3a-d3e4f6a7b8c9",
+    }
+    for name, value in headers.items():
+        http.headers[name] = value
+    serialized: bytes = message.SerializeToString()
+    return serialized
 
 
 def write_requests(path: Path, requests: Iterable[bytes]) -> None:

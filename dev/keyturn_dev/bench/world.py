@@ -34,7 +34,7 @@ ISSUER = "https://bench.keyturn.example"
 CLIENTS = 1_000
 SECRET_CLIENTS = 8
 ROUTES = 100
-RULES = 10
+PER_RULE = 10
 TOKENS = 1_000
 # Making a key takes some 50 ms, so clients share a few; each client's is prepared apart all the same.
 _CLIENT_KEYS = 16
@@ -84,12 +84,11 @@ def make_world(
     )
 
 
-def make_rules() -> tuple[RuleState, ...]:
-    """Return rules with all routes: half by a list of permissions, half by an expression."""
-    per_rule = ROUTES // RULES
+def make_rules(routes: int = ROUTES) -> tuple[RuleState, ...]:
+    """Return rules with all routes, ten in each: half by a list of permissions, half by an expression."""
     return tuple(
-        RuleState(routes=tuple(_route(number) for number in range(first, first + per_rule)))
-        for first in range(0, ROUTES, per_rule)
+        RuleState(routes=tuple(_route(number) for number in range(first, first + PER_RULE)))
+        for first in range(0, routes, PER_RULE)
     )
 
 
@@ -229,11 +228,16 @@ def tokeninfo_requests(tokens: Sequence[bytes]) -> list[bytes]:
     return [wire.tokeninfo(token) for token in tokens]
 
 
-def gateway_requests(tokens: Sequence[bytes]) -> list[bytes]:
-    """Return one gateway check a token, over all routes in turn."""
+def targets(count: int, routes: int = ROUTES) -> list[str]:
+    """Return as many targets, each different, over all routes in turn."""
+    return [f"/api/resource-{number % routes}/items/{number}?page=2" for number in range(count)]
+
+
+def gateway_requests(tokens: Sequence[bytes], *, count: int | None = None, routes: int = ROUTES) -> list[bytes]:
+    """Return gateway checks over all tokens and routes in turn, one a token where no `count` is said."""
     return [
-        wire.gateway_check(token, method="GET", uri=f"/api/resource-{number % ROUTES}/items/{number}?page=2")
-        for number, token in enumerate(tokens)
+        wire.gateway_check(tokens[number % len(tokens)], method="GET", uri=target)
+        for number, target in enumerate(targets(count or len(tokens), routes))
     ]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keyturn_dev.bench.options import STORES, WORKS, Options, command, parse_options
+from keyturn_dev.bench.options import DEFAULT_WORKS, PEERS, STORES, WORKS, Options, command, parse_options
 from keyturn_dev.errors import UsageError
 
 
@@ -44,8 +44,9 @@ def test_what_cannot_be_meant_is_refused_by_the_variables_name(name: str, value:
         parse_options({name: value})
 
 
-def test_everything_is_measured_by_default() -> None:
-    assert (parse_options({}).works, parse_options({}).stores) == (WORKS, STORES)
+def test_everything_but_other_products_is_measured_by_default() -> None:
+    assert (parse_options({}).works, parse_options({}).stores) == (DEFAULT_WORKS, STORES)
+    assert set(WORKS) - set(DEFAULT_WORKS) == set(PEERS)
 
 
 def test_the_command_repeats_the_run() -> None:

@@ -87,7 +87,7 @@ def test_every_object_has_a_record_that_reads_back(made: world.World) -> None:
     records = made.records()
     kinds = [record.kind for record in records]
     assert kinds.count(Kind.SIGNING_KEY) == 1
-    assert kinds.count(Kind.ACCESS_RULE) == world.RULES
+    assert kinds.count(Kind.ACCESS_RULE) == world.ROUTES // world.PER_RULE
     clients = [record for record in records if record.kind is Kind.CLIENT]
     assert [ClientState.from_body(record.body) for record in clients] == [*made.clients, *made.secret_clients]
     assert len({record.uid for record in records}) == len(records)
