@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+import yaml
 
 from keyturn.tokens.issuers import ClaimMapping, InvalidIssuers, TrustedIssuer, parse_issuers
+from tests.documents import PROJECT, blocks
 
 OWN = "https://issuer.example"
 LEAST = {"issuer": "https://login.example", "audiences": ["orders"], "algorithms": ["RS256"]}
@@ -93,3 +95,9 @@ def test_a_list_that_cannot_be_meant_is_refused(issuers: list[Any]) -> None:
 def test_http_is_for_issuers_that_are_named_so() -> None:
     (issuer,) = parse({**LEAST, "issuer": "http://127.0.0.1:8080", "jwksUri": "http://127.0.0.1:8080/keys"})
     assert issuer.jwks_uri == "http://127.0.0.1:8080/keys"
+
+
+def test_the_list_that_the_documentation_shows_is_taken_as_it_stands() -> None:
+    shown = [block for block in blocks(PROJECT / "docs" / "access-rules.md") if block.text.startswith("issuers:")]
+    (issuer,) = parse_issuers(yaml.safe_load(shown[0].text), own_issuer=OWN)
+    assert issuer.claims == ClaimMapping(("sub",), ("realm_access", "roles"), ("scope",), ("profile",))
