@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +10,31 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.secrecy.observing import observe
+from tests.secrecy.planted import PLANTED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROJECT = Path(__file__).parents[1]
 # Unit tests first: the cheapest failure is the first to show. The cluster's programs are built meanwhile.
 PARTS = ("unit", "store", "api", "gateways", "realclients", "cluster")
+# What the whole run left behind is looked through when all else is done.
+LAST = "secrecy"
 BUILD_LOG = PROJECT / ".run" / "cluster-build.log"
 
 
 def part_of(item: pytest.Item) -> int:
     folder = item.path.relative_to(PROJECT / "tests").parts[0]
-    return PARTS.index(folder) if folder in PARTS else len(PARTS)
+    return PARTS.index(folder) if folder in PARTS else len(PARTS) + (folder == LAST)
+
+
+def pytest_configure() -> None:
+    observe()
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(PLANTED.folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

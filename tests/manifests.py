@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from keyturn.jose import base64url
 from keyturn.jose.keys import public_key
+from tests.secrecy.planted import PLANTED
 
 API_VERSION = "keyturn.dev/v1alpha1"
 
@@ -16,7 +17,9 @@ Manifest = dict[str, Any]
 
 @cache
 def rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    PLANTED.pem("a key for manifests", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+    return key
 
 
 def public_jwk(kid: str | None = None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -45,6 +45,7 @@ def examine(
     document: str = "/openapi.json",
     headers: Mapping[str, str] | None = None,
     only: str | None = None,
+    checks: Sequence[str] = CHECKS,
     examples: int = 15,
 ) -> Examined:
     """Asks every operation of the document (or those whose path matches `only`), with `headers` in each request.
@@ -53,7 +54,7 @@ def examine(
     """
     report, traffic = folder / "report.json", folder / "traffic.har"
     command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{url}{document}", "--url", url]
-    command += ["--checks", ",".join(CHECKS), "--max-examples", str(examples)]
+    command += ["--checks", ",".join(checks), "--max-examples", str(examples)]
     command += ["--generation-deterministic", "--no-shrink", "--continue-on-failure", "--no-color"]
     command += ["--report", "json,har", "--report-json-path", str(report), "--report-har-path", str(traffic)]
     for name, value in (headers or {}).items():

@@ -3,6 +3,7 @@
 from functools import cache
 
 from keyturn.jose.signing import PrivateKey, generate
+from tests.secrecy.planted import PLANTED
 
 SIZES = {"RS256": 2048, "PS256": 2048, "ES256": 256, "EdDSA": 256}
 ALGORITHMS = tuple(SIZES)
@@ -15,4 +16,6 @@ def sample_key(algorithm: str = "RS256", number: int = 0) -> PrivateKey:
 
 @cache
 def _generated(algorithm: str, _: int) -> PrivateKey:
-    return generate(algorithm, SIZES[algorithm])
+    key = generate(algorithm, SIZES[algorithm])
+    PLANTED.pem(f"a sample key of {algorithm}", key.to_pem().decode())
+    return key

@@ -28,6 +28,8 @@ from keyturn.secrets import hash_generated
 from keyturn.store.factory import open_store
 from keyturn.store.interface import Store
 from tests.sample_keys import sample_key
+from tests.secrecy.observing import keep_dump
+from tests.secrecy.planted import PLANTED
 
 ISSUER = "https://issuer.example"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -83,6 +85,7 @@ class ApiProcess:
         self.url = f"{scheme}://{environment.get('KEYTURN_HTTP_HOST', '127.0.0.1')}:{self.port}"
         self.metrics_url = f"http://{environment.get('KEYTURN_METRICS_HOST', '127.0.0.1')}:{self.metrics_port}/metrics"
         self.log = log
+        PLANTED.watch(log)
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "keyturn_api.main"],
@@ -150,6 +153,7 @@ class Installation:
         for process in self.processes:
             process.end()
         await self.store.close()
+        keep_dump(self.folder.name, self.store_url)
 
     @property
     def epoch(self) -> int:
@@ -232,6 +236,7 @@ class Installation:
             "KEYTURN_SHUTDOWN_DELAY": "0",
             "KEYTURN_SHUTDOWN_TIMEOUT": "3",
             "KEYTURN_BCRYPT_COST": "4",
+            "KEYTURN_LOG_LEVEL": "DEBUG",
             **{f"KEYTURN_{name.upper()}": value for name, value in settings.items()},
         }
         process = ApiProcess(environment, self.folder / f"api-{len(self.processes)}.log")

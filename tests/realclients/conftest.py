@@ -7,9 +7,9 @@ import pytest_asyncio
 
 from keyturn_dev.errors import DevError
 from tests.api.installation import Installation
-from tests.realclients.front import Trust, make_trust
 from tests.realclients.service import Service, filled_installation, running_service
 from tests.realclients.toolchains import Program, go_program, java_program, node_program
+from tests.realclients.trust import Trust, make_trust
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from keyturn.clients.state import CLIENT_SECRET_POST
 from keyturn.jose.signing import PrivateKey
 from tests.api.installation import ApiProcess, Installation, free_port
-from tests.realclients.front import TRUSTSTORE_PASSWORD, TlsFront, Trust
+from tests.realclients.trust import TRUSTSTORE_PASSWORD, Trust
 from tests.sample_keys import ALGORITHMS, sample_key
 
 PERMISSIONS = ["orders:read", "orders:write"]
@@ -107,10 +107,13 @@ async def filled_installation(folder: Path) -> AsyncIterator[Installation]:
 async def running_service(installation: Installation, trust: Trust, **settings: str) -> AsyncIterator[Service]:
     port = free_port()
     issuer = f"https://localhost:{port}"
-    process = installation.start(issuer=issuer, rate_limit_exempt="127.0.0.0/8", log_level="DEBUG", **settings)
-    with TlsFront(trust.server_context(), port, process.port):
-        await process.ready()
+    tls = {"tls_cert_file": str(trust.certificate), "tls_key_file": str(trust.key)}
+    given = {"issuer": issuer, "http_port": str(port), "rate_limit_exempt": "127.0.0.0/8", **tls, **settings}
+    process = await installation.start(**given).ready()
+    try:
         yield Service(issuer, process, trust)
+    finally:
+        process.end()
 
 
 def claims_are_whole(info: Mapping[str, Any], service: Service, client_id: str) -> None:

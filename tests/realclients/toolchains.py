@@ -23,6 +23,7 @@ from keyturn_dev.locking import exclusive
 from keyturn_dev.paths import cache_folder
 from keyturn_dev.progress import Progress
 from keyturn_dev.wheels import installed_wheel
+from tests.secrecy.planted import PLANTED
 
 HERE = Path(__file__).parent
 OLDEST_NODE = 20
@@ -55,6 +56,7 @@ class Program:
         assert done.returncode == 0, f"{scenario} ended with {done.returncode}:\n{done.stderr[-4000:]}"
         result = json.loads(done.stdout)
         assert isinstance(result, dict)
+        PLANTED.members(f"{scenario} of {Path(self.command[0]).name}", [given, result])
         return result
 
 

@@ -78,7 +78,12 @@ const scenarios = {
 
   async register(input) {
     const options = { initialAccessToken: input.initial_access_token }
-    const auth = input.key === undefined ? undefined : client.PrivateKeyJwt(await key(input))
+    // Whatever the server says, the library sends a secret in the body unless it is told otherwise.
+    const auths = {
+      client_secret_basic: () => client.ClientSecretBasic(),
+      private_key_jwt: async () => client.PrivateKeyJwt(await key(input)),
+    }
+    const auth = await auths[input.metadata.token_endpoint_auth_method]?.()
     const config = await client.dynamicClientRegistration(new URL(input.issuer), input.metadata, auth, options)
     const tokens = await client.clientCredentialsGrant(config)
     return { ...(await used(config, input, tokens)), client: config.clientMetadata() }

@@ -38,6 +38,7 @@ import com.nimbusds.oauth2.sdk.http.HTTPResponse;
 import com.nimbusds.oauth2.sdk.id.Audience;
 import com.nimbusds.oauth2.sdk.id.ClientID;
 import com.nimbusds.oauth2.sdk.id.Issuer;
+import com.nimbusds.oauth2.sdk.id.JWTID;
 import com.nimbusds.oauth2.sdk.token.AccessToken;
 import com.nimbusds.oauth2.sdk.token.BearerAccessToken;
 import com.nimbusds.oauth2.sdk.util.JSONObjectUtils;
@@ -46,6 +47,7 @@ import java.net.URI;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
 import java.security.PrivateKey;
+import java.util.Date;
 import java.util.Set;
 import net.minidev.json.JSONObject;
 
@@ -87,7 +89,12 @@ public final class Client {
     if (audience == null) {
       return new PrivateKeyJWT(clientID, tokenEndpoint, algorithm, key, jwk.getKeyID(), null);
     }
-    JWTAuthenticationClaimsSet claims = new JWTAuthenticationClaimsSet(clientID, new Audience(audience));
+    // The constructor for all claims: the shorter ones leave out `iat`, which a service may ask for.
+    Date now = new Date();
+    Date end = new Date(now.getTime() + 60_000);
+    JWTAuthenticationClaimsSet claims =
+        new JWTAuthenticationClaimsSet(
+            clientID, new Audience(audience).toSingleAudienceList(), end, null, now, new JWTID());
     return new PrivateKeyJWT(claims, algorithm, key, jwk.getKeyID(), null);
   }
 
