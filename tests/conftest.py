@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ PARTS = ("unit", "store", "api", "gateways", "realclients", "cluster")
 # What the whole run left behind is looked through when all else is done.
 LAST = "secrecy"
 BUILD_LOG = PROJECT / ".run" / "cluster-build.log"
+GATEWAYS_LOG = PROJECT / ".run" / "gateways-build.log"
 
 
 def part_of(item: pytest.Item) -> int:
@@ -50,12 +52,28 @@ def cluster_build(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[b
     if not any(item.get_closest_marker("cluster") for item in request.session.items):
         yield None
         return
-    BUILD_LOG.parent.mkdir(exist_ok=True)
-    with BUILD_LOG.open("wb") as log:
-        build = subprocess.Popen(
-            [sys.executable, "-m", "keyturn_dev.cluster", "build"], stdout=log, stderr=log, stdin=subprocess.DEVNULL
-        )
-    yield build
-    if build.poll() is None:
-        build.terminate()
-    build.wait(timeout=60)
+    with _building(BUILD_LOG, "keyturn_dev.cluster", "build") as build:
+        yield build
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gateways_build(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Starts building Caddy and Traefik in the same way; whoever needs them waits for its lock."""
+    if not any(part_of(item) == PARTS.index("gateways") for item in request.session.items):
+        yield
+        return
+    with _building(GATEWAYS_LOG, "keyturn_dev.gateway_programs"):
+        yield
+
+
+@contextlib.contextmanager
+def _building(path: Path, *module: str) -> Iterator[subprocess.Popen[bytes]]:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as log:
+        build = subprocess.Popen([sys.executable, "-m", *module], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        yield build
+    finally:
+        if build.poll() is None:
+            build.terminate()
+        build.wait(timeout=60)

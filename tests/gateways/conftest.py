@@ -42,6 +42,22 @@ TABLE = RouteTable.build([(f"team/{name}", rule) for name, rule in RULES.items()
 PERMISSIONS = ("secret", "orders:read")
 
 
+# On a machine that has never done it, Traefik is built for minutes.
+BUILD_SECONDS = 1500
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives the test that starts a gateway the time in which its program may be built."""
+    started: set[str] = set()
+    for item in items:
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        name = params.get("world")
+        if isinstance(name, str) and name not in started:
+            started.add(name)
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
+
+
 @dataclass(frozen=True)
 class Tokens:
     """`permitted` may read what is secret, `guest` may nothing."""

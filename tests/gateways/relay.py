@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 from typing import Literal
 
-# `refused`: nothing listens; `silent`: nobody answers; `junk`: what answers is not Keyturn; `cut`: it ends in the middle.
-State = Literal["up", "refused", "silent", "junk", "cut"]
+# `refused`: nothing listens; `silent`: nobody answers; `busy`: Keyturn's own 503; `junk`: what answers is not Keyturn;
+# `cut`: it ends in the middle.
+State = Literal["up", "refused", "silent", "busy", "junk", "cut"]
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nmia-allowed: 0\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
 
 
 class Relay:
@@ -51,6 +53,8 @@ class Relay:
             await reader.read(1)
             if self._state == "junk":
                 writer.write(b"220 mail.example ESMTP\r\n")
+            elif self._state == "busy":
+                writer.write(_BUSY)
             elif self._state == "cut":
                 writer.write(b"HTTP/1.1 200 OK\r\nmia-allowed: 1\r\nmia-us")
             else:
