@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 
-from keyturn.clients.state import SecretHash
+from keyturn.clients.state import SecretHash, WorkloadAccount
 from keyturn.keys.plan import ensure, with_generated
 from keyturn.keys.state import KeyPhase, SigningKeyState
 from keyturn.records import Kind
@@ -25,6 +25,7 @@ from tests.sample_keys import sample_key
 
 USERS_KEY = sample_key(number=21)
 SLOW_COST = 12
+CLUSTER_ISSUER = "https://cluster.example"
 PLAIN_ISSUER = "https://plain.example"
 PLAIN_URL = "https://api.example/public"
 
@@ -197,6 +198,7 @@ class World:
                     "userinfo_cache_seconds": "0",
                     "userinfo_connections": "1",
                     "trusted_issuers_file": str(folder / "issuers.json"),
+                    "workload_identity": "false",
                     "denials_kept": "0",
                     "denials_stored": "true",
                     **kubernetes,
@@ -208,6 +210,8 @@ class World:
                     "trusted_peers": "127.0.0.1/32",
                     "denials_kept": "1",
                     "denials_stored": "false",
+                    "cluster_issuer": CLUSTER_ISSUER,
+                    "workload_token_review": "false",
                     **kubernetes,
                 }
             ),
@@ -231,6 +235,8 @@ async def fill(installation: Installation) -> None:
     await installation.add_key_client("team.long", APP, audiences=("orders", "stock"), token_lifetime=3600)
     hashed = SecretHash(hash_secret(SECRET, SLOW_COST), None, "uid/1")
     await installation.add_secret_client("team.secret", SECRET, secrets=(hashed,), audiences=("orders", "stock"))
+    account = WorkloadAccount("project", "web", "account-uid")
+    await installation.add_key_client("team.pods", APP, keys=(), service_account=account)
     await installation.add_rules()
     office = RuleState(
         routes=(
@@ -242,7 +248,9 @@ async def fill(installation: Installation) -> None:
 
 
 def review(asked: Asked) -> Answer:
-    """A Kubernetes API that knows one token and allows one namespace."""
+    """A Kubernetes API that knows one token, allows one namespace, and publishes the keys of its ServiceAccount tokens."""
+    if asked.method == "GET":
+        return 200, {"keys": [USERS_KEY.public.jwk]}
     spec = asked.json()["spec"]
     if asked.path.partition("?")[0].endswith("/tokenreviews"):
         good = spec["token"] == "support" and "audiences" not in spec

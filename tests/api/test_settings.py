@@ -27,7 +27,7 @@ from keyturn_dev.certificates import Authority
 from tests.api.conftest import APP, SECRET
 from tests.api.installation import Installation, assertion, form
 from tests.api.peer import TlsFront
-from tests.api.settings_world import PLAIN_ISSUER, PLAIN_URL, USERS_KEY, Running, World
+from tests.api.settings_world import CLUSTER_ISSUER, PLAIN_ISSUER, PLAIN_URL, USERS_KEY, Running, World
 from tests.api.test_replicas import soon
 from tests.api.test_token import basic
 from tests.store.proxy import Proxy
@@ -476,6 +476,42 @@ async def _(world: World, running: Running) -> None:
 
     await soon(written, within=10)
     assert not await found(running, "stored-1")
+
+
+@shows("WORKLOAD_IDENTITY", "CLUSTER_ISSUER", "WORKLOAD_TOKEN_REVIEW", by="edge")
+async def _(world: World, running: Running) -> None:
+    now = int(time.time())
+
+    def token(issuer: str) -> str:
+        claims = {
+            "iss": issuer,
+            "sub": "system:serviceaccount:project:web",
+            "aud": [running.group.issuer],
+            "iat": now,
+            "nbf": now,
+            "exp": now + 600,
+            "kubernetes.io": {
+                "namespace": "project",
+                "serviceaccount": {"name": "web", "uid": "account-uid"},
+                "pod": {"name": "web-1", "uid": "pod-uid"},
+            },
+        }
+        return jwt.encode(claims, USERS_KEY.to_pem().decode(), "RS256", {"kid": USERS_KEY.kid})
+
+    async def status(by: Running, issuer: str) -> int:
+        fields = form(token(issuer), client_id="team.pods")
+        return (await by.http.post("/oauth/token", data=fields)).status_code
+
+    async def given() -> bool:
+        return await status(running, CLUSTER_ISSUER) == 200
+
+    # The issuer is the one that was named, its keys are the API server's, and nobody is asked whether the pod still lives.
+    await soon(given, within=15)
+    assert await status(running, "https://another.example") == 401
+    assert not [asked for asked in world.kubernetes.asked if asked.method == "POST" and b"pod-uid" in asked.body]
+    assert not any(b"system:serviceaccount:project:web" in asked.body for asked in world.kubernetes.asked)
+    # Where it is switched off such a token is none.
+    assert await status(await world.running("users"), CLUSTER_ISSUER) == 401
 
 
 # The end: these two take the process away, in this order.
