@@ -221,3 +221,17 @@ async def test_the_kid_may_be_left_out_with_one_key() -> None:
     header = changed({"alg": "RS256"}, {"kid": MISSING})
     claims = {"iss": CLIENT_ID, "sub": CLIENT_ID, "aud": ISSUER, "jti": "one", "iat": NOW - 5, "exp": NOW + 60}
     assert (await Endpoint().assert_with(encode(CLIENT, header, claims).decode())).status == 200
+
+
+@pytest.mark.parametrize(
+    ("chosen", "copied"),
+    [({}, True), ({"permissions_key": "rights"}, False), ({"user_id_key": "rights"}, False)],
+    ids=["another name", "the permissions' name", "the user id's name"],
+)
+async def test_the_names_under_which_users_rights_and_ids_are_read_are_no_clients_to_set(
+    chosen: dict[str, Any], copied: bool
+) -> None:
+    endpoint = Endpoint(**chosen)
+    endpoint.world.change_client(allowed_custom_claims=("rights",))
+    answer = await endpoint.assert_with(assertion(rights=["admin"]))
+    assert ("rights" in payload(answer)) is copied

@@ -292,3 +292,12 @@ async def test_a_suspension_does_not_wait_for_a_secret_that_cannot_be_read(stage
         await stage.apply("a", basic(suspended=True))
     after = await stage.state()
     assert after == dataclasses.replace(before, suspended=True)
+
+
+async def test_the_names_under_which_the_api_reads_users_rights_and_ids_are_reserved() -> None:
+    made = await Clients.make(permissions_key="rights", user_id_key="email")
+    assert isinstance(made, Clients)
+    made.reconciler = ClientReconciler(made.context, SecretReferences(), SecretReferences())
+    for name in ("rights", "email"):
+        await made.apply("a", spec(allowedCustomClaims=[name]))
+        assert made.ready(Kind.CLIENT, "a")[:2] == ("False", "ReservedClaim")
