@@ -89,6 +89,7 @@ async def test_what_is_no_plain_answer_in_time_is_refused_without_being_quoted(
     assert refused.value.failure.reason == reasons.JWKS_URI_UNAVAILABLE
     assert "secret" not in str(refused.value)
     assert len(server.asked) == before + 1, "nothing else was asked for"
+    await connections_closed()
 
 
 async def test_the_longest_document_is_read(server: HttpsServer) -> None:
@@ -98,7 +99,7 @@ async def test_the_longest_document_is_read(server: HttpsServer) -> None:
 
 
 async def connections_closed() -> None:
-    """asyncio closes a connection whose handshake failed a moment later."""
+    """asyncio closes a connection that was cut a moment later."""
     await asyncio.sleep(0.2)
 
 
