@@ -51,6 +51,18 @@ def test_a_new_key_goes_by_its_thumbprint_and_survives_pem(algorithm: str) -> No
     assert key.public.verify(b"input", again.sign(b"input"))
 
 
+def test_a_private_jwk_signs_like_the_key_and_other_types_have_none() -> None:
+    key = sample_key()
+    jwk = key.to_private_jwk()
+    assert {name: jwk[name] for name in key.public.jwk} == key.public.jwk
+    loaded = jwt.PyJWK(jwk).key
+    token = jwt.encode(CLAIMS, loaded, algorithm="RS256")
+    parsed = jws.parse_compact(token.encode())
+    assert key.public.verify(parsed.signing_input, parsed.signature)
+    with pytest.raises(TypeError):
+        sample_key("ES256").to_private_jwk()
+
+
 @pytest.mark.parametrize(
     ("algorithm", "size"),
     [("RS256", 1024), ("RS256", 2049), ("RS256", 16384), ("ES256", 384), ("EdDSA", 448), ("HS256", 256), ("", 0)],

@@ -196,6 +196,21 @@ def test_without_a_key_that_counts_now_the_answer_is_the_same_as_for_an_unknown_
     assert refused(signed(), world=world).description == refused(signed(), world=empty).description
 
 
+def test_without_a_kid_each_generated_key_of_the_overlap_counts_and_no_other() -> None:
+    """A client that names no kid must not fail while the key in its Secret is being replaced."""
+    old, new, stranger = CLIENT, sample_key(number=9), sample_key(number=8)
+    ended = client_key(sample_key(number=7), source="generateKey", not_after=NOW)
+    world = World()
+    made = [client_key(old, source="generateKey", not_after=NOW + 60), client_key(new, source="generateKey"), ended]
+    world.change_client(keys=tuple(made))
+    for key in (old, new):
+        assert verify(signed(key, header={"kid": MISSING}), world=world).kid == key.kid
+    assert refused(signed(stranger, header={"kid": MISSING}), world=world).reason == refusal.BAD_SIGNATURE
+    assert refused(signed(sample_key(number=7), header={"kid": MISSING}), world=world).reason == refusal.BAD_SIGNATURE
+    world.change_client(keys=(*made, client_key(stranger)))
+    assert refused(signed(new, header={"kid": MISSING}), world=world).reason == refusal.UNKNOWN_KEY
+
+
 def test_without_a_kid_and_with_two_registered_keys_nothing_is_guessed() -> None:
     world = World()
     world.change_client(keys=(client_key(CLIENT), client_key(sample_key(number=9))))
