@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.installations import cluster, crds, installation, start_installation, start_world, world
 from tests.secrecy.observing import observe
 from tests.secrecy.planted import PLANTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Fixtures of the parts below, defined once: the API server is one for all of them.
+__all__ = ["cluster", "crds", "installation", "start_installation", "start_world", "world"]
+
 PROJECT = Path(__file__).parents[1]
 # Unit tests first: the cheapest failure is the first to show. The cluster's programs are built meanwhile.
-PARTS = ("unit", "store", "api", "gateways", "realclients", "cluster")
+PARTS = ("unit", "store", "api", "gateways", "realclients", "cluster", "people")
+ON_A_CLUSTER = ("cluster", "people")
 # What the whole run left behind is looked through when all else is done.
 LAST = "secrecy"
 BUILD_LOG = PROJECT / ".run" / "cluster-build.log"
@@ -42,7 +47,7 @@ def pytest_unconfigure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=part_of)
     for item in items:
-        if part_of(item) == PARTS.index("cluster"):
+        if part_of(item) in {PARTS.index(part) for part in ON_A_CLUSTER}:
             item.add_marker("cluster")
 
 

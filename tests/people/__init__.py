@@ -1,0 +1,1 @@
+"""For the people who run an installation: what they see of it."""

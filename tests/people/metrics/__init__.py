@@ -1,0 +1,1 @@
+"""Metrics, alerts, dashboard, traces and logs of a running installation."""
