@@ -7,6 +7,7 @@ from typing import Final
 
 from keyturn.jose.signing import TokenSigner
 from keyturn.keys.ring import KeyRing, RingDamaged, load_directory
+from keyturn.keys.state import KeyPhase
 from keyturn.snapshot import Snapshot
 from keyturn_api.logs import get_logger
 
@@ -43,14 +44,24 @@ class SigningKeys:
         return tuple(sorted({*self._ring.private, *self._mounted.private}))
 
     def signer(self) -> TokenSigner | None:
-        """Signs under the key that the store calls Active; None while this replica lacks its private half."""
+        """Signs under the key that the store calls Active; None while this replica lacks its private half.
+
+        When the Secret has withdrawn that key and the store has not heard of it yet, its successor signs, if it is published.
+        """
         state = (self._snapshot.generation, self._version)
         if self._signer_for != state:
-            kid = self._snapshot.active_kid()
+            kid = self._snapshot.active_kid() or self._successor()
             private = None if kid is None else self._ring.private.get(kid) or self._mounted.private.get(kid)
             self._signer = None if private is None else TokenSigner(private, typ=self._typ)
             self._signer_for = state
         return self._signer
+
+    def _successor(self) -> str | None:
+        if self._ring.serial <= self._snapshot.signing_serial:
+            return None
+        return next(
+            (key.kid for key in self._ring.in_phase(KeyPhase.ACTIVE) if self._snapshot.publishes(key.kid)), None
+        )
 
     async def reload(self) -> None:
         """Reads the directory, in a thread."""

@@ -147,6 +147,10 @@ class Snapshot:
         found = self._verification.get(kid)
         return None if found is None else found[0].remove_at
 
+    def publishes(self, kid: str) -> bool:
+        """Whether the JWKS has the key, for as long as it does."""
+        return kid in self._verification
+
     def key_imported(self, kid: str) -> bool:
         """Whether the key signed elsewhere before it came here."""
         found = self._verification.get(kid)

@@ -93,6 +93,11 @@ class TokenSigner:
         self._key = key
         self._header = base64url.encode(orjson.dumps({"alg": key.algorithm, "typ": typ, "kid": key.kid})) + b"."
 
+    @property
+    def kid(self) -> str:
+        """The key id in the header of what it signs."""
+        return self._key.kid
+
     def encode(self, claims: bytes) -> bytes:
         """The compact JWS (RFC 7515 section 3.1) of these claims, which are JSON already."""
         signing_input = self._header + base64url.encode(claims)
