@@ -316,8 +316,11 @@ class SigningKeyReconciler:
         fields = shown.status_fields(ring, policy, limits, secret_name=case.spec.secret_name)
         if case.found.ring is None:
             fields = {}
+        again = [verdict for verdict in verdicts if self._stands(case, verdict) and verdict.reason in case.told]
         await context.write_status(key, obj, verdicts, fields)
-        await self._tell_again(case, verdicts)
+        for verdict in again:
+            # It has happened once more while its condition still stood from the time before.
+            await context.event(key, obj, verdict)
         moments = [
             next_rotation(ring, policy, limits),
             None if plan.rotation is None else plan.rotation.until,
@@ -348,26 +351,23 @@ class SigningKeyReconciler:
         """The conditions beside Ready: those that hold, and those that did and do no more."""
         listed = case.status.get("conditions")
         there = {one.get("type") for one in listed if isinstance(one, Mapping)} if isinstance(listed, list) else set()
-        found = [
-            shown.pending(rotation, ring),
-            shown.invalidated(ring, case.limits, now=case.now),
-            shown.restored(ring, case.limits, now=case.now),
-        ]
+        found = [shown.pending(rotation, ring)]
+        if case.found.ring is not None:
+            # What has happened is told with the keys that followed from it.
+            found += [
+                shown.invalidated(ring, case.limits, now=case.now),
+                shown.restored(ring, case.limits, now=case.now),
+            ]
         if case.spec.import_from is not None and ring.keys:
             found.append(shown.of_import(ring))
         return [one for one in found if one.status == "True" or one.type in there or one.type == shown.IMPORTED]
 
-    async def _tell_again(self, case: _Pass, verdicts: list[Verdict]) -> None:
-        """An Event for what has happened once more while its condition still stood from the time before."""
+    @staticmethod
+    def _stands(case: _Pass, verdict: Verdict) -> bool:
         listed = case.status.get("conditions")
-        before = {
-            (one.get("type"), one.get("reason"))
-            for one in (listed if isinstance(listed, list) else ())
-            if isinstance(one, Mapping) and one.get("status") == "True"
-        }
-        for verdict in verdicts:
-            if verdict.reason in case.told and (verdict.type, verdict.reason) in before:
-                await self._context.event(case.key, case.obj, verdict)
+        shown_already = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+        wanted = (verdict.type, verdict.reason, "True")
+        return any((one.get("type"), one.get("reason"), one.get("status")) == wanted for one in shown_already)
 
     async def _withdraw(self, key: Key, uid: str, cause: str) -> None:
         known = self._context.rows.known(key)

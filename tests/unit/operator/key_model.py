@@ -15,6 +15,7 @@ from unittest.mock import patch
 import orjson
 from prometheus_client import CollectorRegistry
 
+from keyturn.grants import Grants
 from keyturn.jose import signing
 from keyturn.keys.ring import KeyRing
 from keyturn.keys.state import KeyPhase, SigningKeyState
@@ -35,6 +36,7 @@ from keyturn_operator.reconcile import Worker
 from keyturn_operator.references import SecretReferences
 from keyturn_operator.replicas import Replicas
 from keyturn_operator.rows import Rows
+from keyturn_operator.scope import Scope
 from keyturn_operator.signing_keys import SigningKeyReconciler
 from tests.sample_keys import sample_key
 from tests.unit.operator.fakes import NAMESPACE, NOW, FakeKube, key, settings
@@ -220,14 +222,17 @@ class Model:
             queued.append(one)
 
         replicas = self.replicas = Replicas(self.store, enqueue, list, wall=lambda: self.now, clock=self._ticking)
+        given = settings(token_lifetime=int(TOKEN_LIFE), max_token_lifetime=int(TOKEN_LIFE), clock_skew_seconds=SKEW)
         context = Context(
             self.kube,
             self.store,
             Rows(self.store, self.epoch),
             replicas,
-            settings(token_lifetime=int(TOKEN_LIFE), max_token_lifetime=int(TOKEN_LIFE), clock_skew_seconds=SKEW),
+            given,
             Metrics(CollectorRegistry()),
             enqueue,
+            Scope(given.namespaces, given.home),
+            Grants(given.home),
             now=lambda: self.now,
             clock=self._ticking,
         )
