@@ -23,7 +23,7 @@ __all__ = ["cluster", "crds", "installation", "start_installation", "start_world
 
 PROJECT = Path(__file__).parents[1]
 # Unit tests first: the cheapest failure is the first to show. The cluster's programs are built meanwhile.
-PARTS = ("unit", "store", "api", "gateways", "realclients", "cluster", "people")
+PARTS = ("unit", "store", "api", "charts", "realclients", "gateways", "cluster", "people")
 ON_A_CLUSTER = ("cluster", "people")
 # What the whole run left behind is looked through when all else is done.
 LAST = "secrecy"
