@@ -27,7 +27,7 @@ CLIENT = "billing"
 PERMISSION = "orders:read"
 _CLI = Path(sys.executable).with_name("keyturn")
 _RULES = PROJECT / "examples" / "access-rules.yaml"
-_EXAMPLE_CLIENT = PROJECT / "examples" / "client.yaml"
+_EXAMPLE_CLIENTS = (PROJECT / "examples" / "client.yaml", PROJECT / "examples" / "generated-credentials.yaml")
 # The product's own promise: a change is effective in every replica within a second.
 _PROMISE_SECONDS = 1.0
 
@@ -96,7 +96,7 @@ class Walkthrough:
         return manifest
 
     def _apply(self, manifest: Path) -> None:
-        paths = (manifest, _RULES, _EXAMPLE_CLIENT)
+        paths = (manifest, _RULES, *_EXAMPLE_CLIENTS)
         for path in paths:
             self._say(f"  $ {self._kubectl} apply -f {shlex.quote(str(path))}")
             self._print(self._installation.kubectl("apply", "--validate=strict", "-f", str(path)))
