@@ -51,7 +51,8 @@ class Change:
     @property
     def after(self) -> Object:
         """The object as it is to be."""
-        return merged(self.before, self.wanted)
+        after: Object = merged(self.before, self.wanted)
+        return after
 
     @property
     def changes_nothing(self) -> bool:

@@ -114,8 +114,8 @@ def test_the_last_use_is_the_latest_of_tokens_and_keys_and_the_next_expiry_the_f
 
 
 def test_what_was_asked_for_stands_beside_what_is_granted() -> None:
-    asked = {"registration": {"requested": {"permissions": ["a", "b"]}}}
-    both = view(client(permissions=["b", "c"], **asked)).permissions
+    registration = {"requested": {"permissions": ["a", "b"]}}
+    both = view(client(permissions=["b", "c"], registration=registration)).permissions
     assert both == Comparison(granted=("b", "c"), asked=("a", "b"))
     assert (both.missing, both.beyond) == (("a",), ("c",))
 
