@@ -3,7 +3,7 @@ target as sent, and answers in one write."""
 
 import asyncio
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import httptools
 import orjson
@@ -27,6 +27,10 @@ class _HeadersTooLarge(Exception):
 
 class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection. A request with too many header bytes is answered 431 (RFC 6585 section 5) and its connection closed."""
+
+    # The process is about to end: each answer closes its connection (RFC 9112 section 9.6), so that callers open their next one elsewhere
+    # before idle connections are closed under them.
+    ending: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -96,6 +100,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.scope[TARGET] = self.url  # type: ignore[typeddict-unknown-key]
         self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
+        if self.ending and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def write_at_once(self, scope: Scope, answer: Response) -> bool:
         """Answers the request of `scope` whole, in one write instead of uvicorn's two.

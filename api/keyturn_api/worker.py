@@ -220,6 +220,10 @@ def connect(settings: ApiSettings) -> Kubernetes | None:
     return Kubernetes(access)
 
 
+class _Protocol(LimitedHttpProtocol):
+    """This process's connections."""
+
+
 class _Server(uvicorn.Server):
     """uvicorn without signal handlers of its own: the end is decided here."""
 
@@ -251,7 +255,7 @@ async def _serve(
     stop = _stop_on_signals(parent)
     config = uvicorn.Config(
         service.application,
-        http=LimitedHttpProtocol,
+        http=_Protocol,
         loop="none",
         lifespan="off",
         ws="none",
@@ -279,6 +283,7 @@ async def _serve(
         ends: list[asyncio.Future[Any]] = [stopping, failed, serving]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         service.readiness.ending = True
+        _Protocol.ending = True
         service.readiness.refresh()
         if failed.done():
             status = FAILED

@@ -167,6 +167,20 @@ async def test_a_request_in_time_stops_the_clock_until_the_next_begins() -> None
     assert protocol._header_timer is None
 
 
+async def test_while_the_process_ends_each_answer_closes_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol, transport = await connection()
+    protocol.data_received(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.gather(*protocol.tasks)
+    assert b"connection: close" not in transport.written
+    monkeypatch.setattr(LimitedHttpProtocol, "ending", True)
+    protocol.data_received(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.gather(*protocol.tasks)
+    assert transport.written.count(b"HTTP/1.1 200 ") == 2
+    assert transport.written.count(b"connection: close") == 1
+    assert transport.closed
+    protocol.connection_lost(None)
+
+
 def answering(answer: Response, at_once: bool = True) -> Application:
     """One that answers `/auth` with `answer`; not `at_once`: as any ASGI application does."""
 
