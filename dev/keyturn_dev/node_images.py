@@ -29,6 +29,8 @@ TAG: Final = "node"
 # Stands in for the public image of Python.
 BASE_IMAGE: Final = "localhost/keyturn-base:bookworm"
 POSTGRESQL_IMAGE: Final = "localhost/keyturn-postgresql:15"
+# A gateway for the tests' pods.
+NGINX_IMAGE: Final = "localhost/keyturn-nginx:1"
 _PACKAGES: Final = "python3,python3-venv,python3-pip,ca-certificates"
 _SECONDS: Final = 1800
 
@@ -41,7 +43,7 @@ class NodeImages:
         self._environ = {**os.environ, "BUILDAH_ISOLATION": "chroot", "PATH": f"{os.environ['PATH']}:{ROOT_PATH}"}
 
     def build(self) -> None:
-        """Builds all that is missing: the base, PostgreSQL, the sandbox; and our own two, whose unchanged layers are kept."""
+        """Builds all that is missing: the base, PostgreSQL, nginx, the sandbox; and our own two, whose unchanged layers are kept."""
         lock = cache_folder(os.environ) / "images.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(lock, "building images", seconds=_SECONDS, on_wait=self._progress.say):
@@ -52,6 +54,8 @@ class NodeImages:
                     self._base()
             with self._step("building PostgreSQL's image"):
                 self._bud(PROJECT / "dev" / "node" / "postgresql", POSTGRESQL_IMAGE)
+            with self._step("building nginx's image"):
+                self._bud(PROJECT / "dev" / "node" / "nginx", NGINX_IMAGE)
             for part in images.PARTS:
                 with self._step(f"building the {part}'s image"):
                     name = images.image_name(part, TAG, REPOSITORY)
@@ -67,7 +71,7 @@ class NodeImages:
     def load_all(self) -> None:
         """Hands all of them over."""
         ours = [images.image_name(part, TAG, REPOSITORY) for part in images.PARTS]
-        for image in (PAUSE_IMAGE, POSTGRESQL_IMAGE, *ours):
+        for image in (PAUSE_IMAGE, POSTGRESQL_IMAGE, NGINX_IMAGE, *ours):
             self.load(image)
 
     def tag(self, image: str, name: str) -> None:

@@ -53,7 +53,7 @@ class Helm:
         return self.run(*command, "--create-namespace", "--values", str(path), *more)
 
     def test(self, release: str, namespace: str) -> str:
-        return self.run("test", release, "--namespace", namespace, "--logs", "--timeout", "3m")
+        return self.run("test", release, "--namespace", namespace, "--timeout", "3m")
 
     def uninstall(self, release: str, namespace: str, *more: str) -> str:
         return self.run("uninstall", release, "--namespace", namespace, "--wait", "--timeout", "2m", *more)

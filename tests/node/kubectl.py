@@ -27,11 +27,18 @@ class Kubectl:
         document: dict[str, Any] = json.loads(self("get", *arguments, "--output=json"))
         return document
 
-    def apply(self, *objects: dict[str, Any]) -> None:
+    def apply(self, *objects: dict[str, Any], seconds: float = 120) -> None:
         path = self._folder / f"{self.namespace}-apply.json"
         items: Sequence[dict[str, Any]] = objects
         path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}), encoding="utf-8")
-        self("apply", "--validate=strict", "-f", str(path))
+        self("apply", "--validate=strict", "-f", str(path), seconds=seconds)
+
+    def create(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """The object as the API server answers; a review is answered and not kept."""
+        path = self._folder / f"{self.namespace}-create.json"
+        path.write_text(json.dumps(obj), encoding="utf-8")
+        answer: dict[str, Any] = json.loads(self("create", "-f", str(path), "--output=json"))
+        return answer
 
     def wait_ready(self, resource: str, seconds: int = 120) -> None:
         """As the documents say it; a failure shows the object as someone on call would see it."""

@@ -97,6 +97,10 @@ def test_a_block_that_names_a_test_is_run_by_it() -> None:
     named = [(block, mark[1]) for block, mark in marks if mark]
     assert {(name_of(block.document), test) for block, test in named} == {
         ("README.md", "tests/cluster/test_readme.py"),
+        ("docs/install.md", "tests/node/test_backup.py"),
+        ("docs/install.md", "tests/node/test_install.py"),
+        ("docs/install.md", "tests/node/test_tenants.py"),
+        ("docs/install.md", "tests/node/test_under_load.py"),
         ("docs/keys.md", "tests/cluster/test_runbooks.py"),
         ("docs/tokens.md", "tests/api/test_docs.py"),
     }
