@@ -13,7 +13,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -44,6 +43,7 @@ from keyturn_dev.node_network import (
     remove_bridges,
 )
 from keyturn_dev.node_programs import NodeBinaries, ensure_node_binaries
+from keyturn_dev.node_remains import clear_mounts, end_containers, end_orphans, quietly
 from keyturn_dev.paths import PROJECT
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class NodeCluster(Cluster):
             raise DevError("containerd is needed for a node; on Debian: apt-get install containerd")
         self._spawn("containerd", [containerd, "--config", str(self.state / "containerd.toml")], lock, path=ROOT_PATH)
         self._wait(self._containerd_answers, "containerd to answer")
+        # Of a node before, which was ended halfway.
+        end_containers()
         self.images.load_all()
         self._spawn("kube-scheduler", scheduler_command(self._node, self.kubeconfig), lock)
         self._spawn("kubelet", kubelet_command(self._node, self.state), lock, path=ROOT_PATH)
@@ -124,56 +126,40 @@ class NodeCluster(Cluster):
         self._wait(self._node_is_ready, "the node to be ready")
 
     def _containerd_answers(self) -> bool:
-        return self._quietly(["ctr", "--address", CONTAINERD_SOCKET, "version"])
+        return quietly(["ctr", "--address", CONTAINERD_SOCKET, "version"]) is not None
 
     def _node_is_ready(self) -> bool:
         command = ["wait", "--for=condition=Ready", f"node/{NODE_NAME}", "--timeout=1s"]
-        return self._quietly([str(self.kubectl), f"--kubeconfig={self.kubeconfig}", *command])
-
-    @staticmethod
-    def _quietly(command: Sequence[str]) -> bool:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=30, env={"PATH": ROOT_PATH})
-        return done.returncode == 0
+        return quietly([str(self.kubectl), f"--kubeconfig={self.kubeconfig}", *command]) is not None
 
     def _clear(self) -> bool:
         records = {record.name: record for record in process.read_records(self.state / "processes")}
         if "kubelet" in records and self.kubeconfig.exists():
-            # Only the kubelet takes a pod's mounts, namespaces and addresses away; and nothing starts new pods meanwhile.
-            for name in ("kube-controller-manager", "kube-scheduler"):
-                if name in records:
-                    process.stop(records[name])
-            command = ["delete", "pods", "--all-namespaces", "--all", "--grace-period=1", "--timeout=30s"]
-            if process.is_alive(records["kubelet"]) and process.is_alive(records.get("etcd", records["kubelet"])):
-                self._quietly_for(60, [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", *command])
-            for name in ("kubelet", "kube-proxy"):
-                if name in records:
-                    process.stop(records[name], grace=5.0)
-            self._end_containers()
+            self._delete_pods(records)
+        if "containerd" in records and process.is_alive(records["containerd"]):
+            end_containers()
+        if records:
             node = self._node or ensure_node_binaries(self._environ, self._progress)
-            self._quietly_for(30, [str(node.proxy), "--cleanup"])
+            quietly([str(node.proxy), "--cleanup"])
         stopped = super()._clear()
         if records:
+            end_orphans()
+            clear_mounts()
             remove_bridges()
         return stopped
 
-    def _end_containers(self) -> None:
-        """Ends what the kubelet has left, so that no process and no mount outlives the node."""
-        ctr = ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io"]
-        environ = {"PATH": ROOT_PATH}
-        listed = subprocess.run(
-            [*ctr, "containers", "ls", "--quiet"], capture_output=True, text=True, check=False, timeout=30, env=environ
-        )
-        for container in listed.stdout.split():
-            self._quietly([*ctr, "tasks", "kill", "--signal", "SIGKILL", container])
-            self._quietly([*ctr, "tasks", "rm", "--force", container])
-            self._quietly([*ctr, "containers", "rm", container])
-
-    @staticmethod
-    def _quietly_for(seconds: float, command: Sequence[str]) -> None:
-        try:
-            subprocess.run(command, capture_output=True, check=False, timeout=seconds, env={"PATH": ROOT_PATH})
-        except subprocess.TimeoutExpired:
-            return
+    def _delete_pods(self, records: Mapping[str, process.ProcessRecord]) -> None:
+        """Only the kubelet takes a pod's mounts, namespaces and addresses away; and nothing starts new pods meanwhile."""
+        for name in ("kube-controller-manager", "kube-scheduler"):
+            if name in records:
+                process.stop(records[name])
+        needed = [records.get(name) for name in ("kubelet", "etcd", "kube-apiserver", "containerd")]
+        if all(one is not None and process.is_alive(one) for one in needed):
+            command = ["delete", "pods", "--all-namespaces", "--all", "--grace-period=1", "--timeout=30s"]
+            quietly([str(self.kubectl), f"--kubeconfig={self.kubeconfig}", *command], 60)
+        for name in ("kubelet", "kube-proxy"):
+            if name in records:
+                process.stop(records[name], grace=5.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

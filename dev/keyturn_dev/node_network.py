@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from keyturn_dev.components import Network
 from keyturn_dev.errors import DevError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NODE_ADDRESS: Final = "192.0.2.10"
 # The kernel of a container has no dummy device everywhere, but a bridge.
@@ -43,16 +46,36 @@ def make_bridge() -> None:
             if not _ip(*arguments):
                 raise DevError(f"ip {' '.join(arguments)} failed: a node needs root and a kernel with bridges")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")
+    for rule in _FORWARDING:
+        if not _iptables("--check", *rule) and not _iptables("--insert", *rule):
+            raise DevError("iptables failed: a node needs root and a kernel with netfilter")
 
 
 def remove_bridges() -> None:
-    """Takes both bridges away, if they are there."""
+    """Takes both bridges away, if they are there, and what let packets pass."""
     for bridge in (POD_BRIDGE, NODE_BRIDGE):
         _ip("link", "del", bridge)
+    for rule in _FORWARDING:
+        _iptables("--delete", *rule)
+
+
+# Docker sets the policy of this chain to DROP for everybody on the machine.
+_FORWARDING: Final = (
+    ("FORWARD", "--in-interface", POD_BRIDGE, "--jump", "ACCEPT"),
+    ("FORWARD", "--out-interface", POD_BRIDGE, "--jump", "ACCEPT"),
+)
 
 
 def _ip(*arguments: str) -> bool:
-    program = shutil.which("ip", path=ROOT_PATH)
+    return _run("ip", "iproute2", arguments)
+
+
+def _iptables(*arguments: str) -> bool:
+    return _run("iptables", "iptables", ("--wait", "10", *arguments))
+
+
+def _run(name: str, package: str, arguments: Sequence[str]) -> bool:
+    program = shutil.which(name, path=ROOT_PATH)
     if program is None:
-        raise DevError("ip is needed for a node; on Debian: apt-get install iproute2")
+        raise DevError(f"{name} is needed for a node; on Debian: apt-get install {package}")
     return subprocess.run([program, *arguments], capture_output=True, check=False, timeout=30).returncode == 0
