@@ -164,8 +164,9 @@ def test_a_killed_postgresql_puts_off_tokens_only_and_loses_no_used_assertion(
     assert post(caller, form) == 200
     with load.nothing_lost(store_away=True):
         kill(pods(shop, "postgresql")[0])
-        time.sleep(1)
-        shop("delete", "pod", "keyturn-postgresql-0", "--grace-period=0", "--force")
+        # The container starts anew in its pod; then the pod goes, and another one takes the volume. Never by force: two servers would meet.
+        wait_until(lambda: restarted(shop), "the server to start anew", seconds=60, interval=0.5)
+        shop("delete", "pod", "keyturn-postgresql-0", seconds=90)
         all_available(shop)
         wait_until(lambda: post(caller, caller.form()) == 200, "tokens to be had again", seconds=60, interval=0.5)
     assert post(caller, form) == 401, "the volume knows which assertions were used"
@@ -173,6 +174,13 @@ def test_a_killed_postgresql_puts_off_tokens_only_and_loses_no_used_assertion(
     with load.nothing_lost():
         shop("patch", "cc", "caller", "--type=merge", "-p", json.dumps({"spec": {"description": "after the outage"}}))
         shop.wait_ready("clientcredential/caller", 60)
+
+
+def restarted(shop: Kubectl) -> bool:
+    (pod,) = pods(shop, "postgresql")
+    return all(
+        one["ready"] and one["restartCount"] for one in pod["status"].get("containerStatuses", [{"ready": False}])
+    )
 
 
 def post(caller: Caller, form: dict[str, str]) -> int:
