@@ -9,8 +9,8 @@ from keyturn_operator.logs import get_logger
 
 log = get_logger("activity")
 
-ACTIVITY_INTERVAL = 15.0
-OVERLAP = 15.0
+ACTIVITY_INTERVAL = 5.0
+OVERLAP = 10.0
 """Seconds by which each look reaches back before the last one: the API writes uses some seconds after them."""
 
 

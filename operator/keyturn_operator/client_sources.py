@@ -85,7 +85,7 @@ class ClientSources:
 
     def forget(self, key: Key) -> None:
         """The object is no more, or has no client id."""
-        self._credentials.forget(key)
+        self._credentials.gone(key)
         self._jwk_sets.forget(key)
 
     async def _provided(

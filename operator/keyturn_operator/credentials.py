@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 
 from keyturn import reasons
 from keyturn.clients.credentials import Credential, SecretRecord, of_row
-from keyturn.clients.rotation import Cause, Known, RotationPlan, accepted_with, announced, decide, handed_out
+from keyturn.clients.rotation import (
+    MAX_PREVIOUS,
+    Cause,
+    Known,
+    RotationPlan,
+    accepted_with,
+    announced,
+    decide,
+    handed_out,
+)
 from keyturn.clients.secret import new_secret_id
 from keyturn.clients.sources import CredentialKind, GenerateSpec
 from keyturn.clients.state import ClientState
@@ -113,6 +122,7 @@ class Credentials:
         self._maker = maker
         self._written = written
         self._minted: dict[Key, Minted] = {}
+        self._postponed: set[Key] = set()
 
     async def look(
         self, key: Key, obj: Object, wish: GenerateSpec, last: ClientState | None, *, client_id: str, may_make: bool
@@ -172,6 +182,7 @@ class Credentials:
             return as_it_is
         if found.finding is Finding.LEAVING:
             return dataclasses.replace(as_it_is, wait=Done(again=1.0))
+        await self._tell_of_postponement(key, obj, plan)
         uid = obj["metadata"]["uid"]
         now = self._context.now()
         minted = outlook.minted
@@ -219,6 +230,11 @@ class Credentials:
         """What was made for the object and not handed out is not wanted."""
         self._minted.pop(key, None)
         self._maker.forget(key)
+
+    def gone(self, key: Key) -> None:
+        """There is no such object any more."""
+        self.forget(key)
+        self._postponed.discard(key)
 
     def _mint(self, key: Key, wish: GenerateSpec, now: float) -> Minted | None:
         minted = self._minted.get(key)
@@ -328,6 +344,15 @@ class Credentials:
         else:
             return
         await self._context.event(key, obj, verdict)
+
+    async def _tell_of_postponement(self, key: Key, obj: Object, plan: RotationPlan) -> None:
+        """Once, when a rotation that is due has to wait."""
+        if not plan.postponed:
+            self._postponed.discard(key)
+        elif key not in self._postponed:
+            self._postponed.add(key)
+            text = f"{MAX_PREVIOUS} replaced ones count still: the rotation that is due waits until one of them ends (see keepPrevious)."
+            await self._context.event(key, obj, Verdict("False", reasons.ROTATION_PENDING, text))
 
     async def _tell_of_repair(self, key: Key, obj: Object, name: str, changed: list[str]) -> None:
         listed = ", ".join(changed)

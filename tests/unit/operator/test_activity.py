@@ -12,13 +12,13 @@ async def test_a_use_is_told_of_once_it_is_recorded() -> None:
     now = [NOW]
     used: list[str] = []
     watch = ActivityWatch(store, used.append, interval=15.0, now=lambda: now[0])
-    await store.record_activity([Activity("shop.old", "k", NOW - 1000), Activity("shop.a", "k", NOW + 5)])
+    await store.record_activity([Activity("shop.old", "k", NOW - 1000), Activity("shop.a", "k", NOW + 3)])
     now[0] = NOW + 10
     await watch.look()
     assert used == ["shop.a"]
     # The API writes uses some seconds after them.
     await store.record_activity([Activity("shop.late", "k", NOW + 11 - OVERLAP)])
-    now[0] = NOW + 25
+    now[0] = NOW + 15
     await watch.look()
     assert used == ["shop.a", "shop.a", "shop.late"]
     now[0] = NOW + 60

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from keyturn.clients.rotation import MAX_PREVIOUS
 from keyturn.clients.state import ClientState
 from keyturn.jose.signing import load_pem
 from keyturn.records import Kind
@@ -237,6 +238,24 @@ async def test_the_schedule_has_the_object_looked_at_when_it_is_due(stage: Clien
     await stage.replica()
     await stage.settle()
     assert stage.held()["client_secret"] != old
+
+
+async def test_a_rotation_waits_while_too_many_replaced_ones_count_and_says_so_once(stage: Clients) -> None:
+    await stage.apply(secret_spec(keepPrevious="1h"))
+    await stage.settle()
+    values = {stage.held()["client_secret"]}
+    for turn in range(MAX_PREVIOUS + 2):
+        stage.annotate(rotate=str(turn))
+        for _ in range(6):
+            await stage.reconcile()
+        values.add(stage.held()["client_secret"])
+    assert len(values) == MAX_PREVIOUS + 1
+    assert all([await stage.accepts(value) for value in values])
+    assert stage.reasons().count("RotationPending") == 1
+    stage.now += 3600
+    await stage.replica()
+    await stage.settle()
+    assert stage.held()["client_secret"] not in values
 
 
 async def test_a_client_whose_id_is_anothers_gets_no_secret(stage: Clients) -> None:
