@@ -21,7 +21,7 @@ from keyturn.clients.state import CLIENT_SECRET_BASIC, ClientKey, ClientState, S
 from keyturn.jose.signing import PrivateKey
 from keyturn.keys.plan import ensure, with_generated
 from keyturn.keys.ring import KeyRing
-from keyturn.keys.state import KeyPhase, SigningKeyState
+from keyturn.keys.state import KeyPhase
 from keyturn.records import Kind, Record
 from keyturn.rules.state import Condition, RouteState, RuleState
 from keyturn.secrets import hash_generated
@@ -165,8 +165,7 @@ class Installation:
         self.ring = ring
         if mount:
             self.mount(ring)
-        state = SigningKeyState(ring.keys, revoke_before)
-        await self.put(Kind.SIGNING_KEY, "keyturn", state.to_body())
+        await self.put(Kind.SIGNING_KEY, "keyturn", ring.state(revoke_before=revoke_before).to_body())
 
     def mount(self, ring: KeyRing) -> None:
         version = self.keys / f"..{uuid.uuid4().hex}"

@@ -66,15 +66,8 @@ def _after_loss(
     last: SigningKeyState | None, shown: Collection[ShownKey], *, requested: str | None, now: float
 ) -> KeyRing:
     """No key is left. Nothing that was compromised may ever come back, and the serial goes on, so that an old Secret can be told."""
-    keys = () if last is None else tuple(key for key in last.keys if key.phase is KeyPhase.COMPROMISED)
-    ring = KeyRing(
-        keys=keys,
-        handled_rotation=requested,
-        withdrawn=() if last is None else last.withdrawn,
-        serial=0 if last is None else last.serial,
-    )
-    ring = withdraw(ring, compromised_kids(last, shown))
-    return ring.with_incident(reasons.SIGNING_KEYS_LOST, now)
+    ring = KeyRing(handled_rotation=requested, serial=0 if last is None else last.serial)
+    return withdraw(ring, compromised_kids(last, shown)).with_incident(reasons.SIGNING_KEYS_LOST, now)
 
 
 def _carried_on(

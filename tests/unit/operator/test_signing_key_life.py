@@ -183,7 +183,7 @@ def test_the_schedule_rotates_a_tenth_early_at_most_and_no_restart_moves_it() ->
         model.touch()
         assert model.kube.objects[OBJECT]["status"]["nextRotationAt"] == due
     assert kid(model, ACTIVE) == active
-    model.wait(NOW + 1000 - model.now)
+    model.wait(NOW + 1001 - model.now)
     assert kid(model, ACTIVE) != active
 
 
@@ -434,6 +434,22 @@ def test_a_withdrawn_key_comes_back_with_no_backup() -> None:
         assert active not in private(model)
         assert not any(model.accepted(api, active) for api in model.apis)
         assert all(signers(model))
+
+
+def test_with_store_and_secret_lost_the_status_still_tells_what_was_withdrawn() -> None:
+    model = started()
+    active = kid(model, ACTIVE)
+    model.annotate(COMPROMISED_ANNOTATION, active)
+    model.annotate(COMPROMISED_ANNOTATION, None)
+    model.store.lose_everything()
+    del model.kube.objects[SECRET]
+    model.touch()
+    model.wait(2)
+    row = model.row()
+    assert row is not None
+    assert active in row.refused
+    assert {"kid": active, "state": "Compromised"} in model.kube.objects[OBJECT]["status"]["keys"]
+    assert all(signers(model))
 
 
 def test_with_store_and_secret_restored_the_status_knows_that_there_were_newer_keys() -> None:
