@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -67,6 +67,8 @@ def start_installation(
         settings: dict[str, str] | None = None,
         store_url: str | None = None,
         signing: dict[str, Any] | None = None,
+        watched: Sequence[str] = (),
+        grants: Sequence[dict[str, Any]] = (),
     ) -> Installation:
         namespace = f"{stem}-{len(started)}"
         own = Installation(
@@ -76,6 +78,8 @@ def start_installation(
             replicas=replicas,
             settings=settings,
             store_url=store_url,
+            watched=watched,
+            grants=grants,
         )
         started.append(own)
         own.start()

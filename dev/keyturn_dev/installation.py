@@ -31,7 +31,7 @@ from keyturn_dev.paths import PROJECT
 from keyturn_dev.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from keyturn_dev.target import Target
 
@@ -42,6 +42,8 @@ CRDS = PROJECT / "crds"
 _SCRIPTS = Path(sys.executable).parent
 _TOKEN_DURATION = "24h"
 _ACCOUNTS = {"operator": "keyturn-operator", "api": "keyturn-api", "mirror": "keyturn-mirror"}
+EVERY = "*"
+"""Among the namespaces to watch: all of the cluster."""
 _RBAC = "rbac.authorization.k8s.io"
 _ADMISSION = "admissionregistration.k8s.io/v1"
 
@@ -54,10 +56,11 @@ class Ports:
     metrics: int
 
 
-def rbac_objects(namespace: str) -> list[dict[str, Any]]:
+def rbac_objects(namespace: str, watched: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return ServiceAccounts, their roles and bindings: rules from the file that the chart uses too, and the mirror's.
 
-    Names of cluster-scoped objects begin with the namespace; `cluster_scoped` knows them.
+    `watched`: namespaces besides its own, or `*` for the whole cluster. Names of cluster-scoped objects begin with the namespace;
+    `cluster_scoped` knows them.
     """
     rules = yaml.safe_load(RBAC_RULES.read_text(encoding="utf-8"))
     own_secret = {
@@ -66,36 +69,41 @@ def rbac_objects(namespace: str) -> list[dict[str, Any]]:
         "resourceNames": [SIGNING_KEY],
         "verbs": ["get", "watch"],
     }
-    operator = [*rules["operator"]["rules"], *rules["operator"]["homeRules"]]
-    roles = {"operator": operator, "api": rules["api"]["rules"], "mirror": [own_secret]}
+    operator = rules["operator"]
+    every = EVERY in watched
+    here = operator["homeRules"] if every else [*operator["rules"], *operator["homeRules"]]
+    roles = {"operator": here, "api": rules["api"]["rules"], "mirror": [own_secret]}
+    cluster = {"api": rules["api"]["clusterRules"]}
+    if every:
+        cluster["operator"] = [*operator["rules"], *operator["clusterRules"]]
     objects: list[dict[str, Any]] = []
     for part, account in _ACCOUNTS.items():
-        metadata = {"name": account, "namespace": namespace}
         subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
-        objects += [
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
-            {"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": roles[part]},
-            {
-                "apiVersion": f"{_RBAC}/v1",
-                "kind": "RoleBinding",
-                "metadata": metadata,
-                "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": account},
-                "subjects": [subject],
-            },
-        ]
-        if wide := rules.get(part, {}).get("clusterRules"):
-            name = {"name": f"{namespace}-{account}"}
-            objects += [
-                {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": name, "rules": wide},
-                {
-                    "apiVersion": f"{_RBAC}/v1",
-                    "kind": "ClusterRoleBinding",
-                    "metadata": name,
-                    "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", **name},
-                    "subjects": [subject],
-                },
-            ]
+        metadata = {"name": account, "namespace": namespace}
+        objects.append({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+        objects += _bound("Role", metadata, roles[part], subject)
+        if part == "operator" and not every:
+            for other in watched:
+                objects += _bound(
+                    "Role", {"name": f"{namespace}-{account}", "namespace": other}, operator["rules"], subject
+                )
+        if wide := cluster.get(part):
+            objects += _bound("ClusterRole", {"name": f"{namespace}-{account}"}, wide, subject)
     return objects
+
+
+def _bound(kind: str, metadata: dict[str, str], rules: list[Any], subject: dict[str, str]) -> list[dict[str, Any]]:
+    """A role and its binding to one account, of the same name."""
+    return [
+        {"apiVersion": f"{_RBAC}/v1", "kind": kind, "metadata": metadata, "rules": rules},
+        {
+            "apiVersion": f"{_RBAC}/v1",
+            "kind": f"{kind}Binding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": metadata["name"]},
+            "subjects": [subject],
+        },
+    ]
 
 
 def policy_objects(namespace: str) -> list[dict[str, Any]]:
@@ -127,7 +135,10 @@ def cluster_scoped(namespace: str) -> list[str]:
 
 
 class Installation:
-    """An installation in one namespace. Its folder says what runs, so that any process can take it down."""
+    """An installation in one namespace. Its folder says what runs, so that any process can take it down.
+
+    `watched`: what it watches besides its own namespace, or `*`; `grants`: what others may use of it, as the chart's `watch.grants`.
+    """
 
     def __init__(
         self,
@@ -138,6 +149,8 @@ class Installation:
         store_url: str | None = None,
         replicas: int = 1,
         settings: Mapping[str, str] | None = None,
+        watched: Sequence[str] = (),
+        grants: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.target = target
         self.namespace = namespace
@@ -145,6 +158,8 @@ class Installation:
         self.store_url = store_url or f"sqlite:///{self.state / 'store.sqlite'}"
         self._replicas = replicas
         self._settings = dict(settings or {})
+        self._watched = tuple(watched)
+        self._grants = list(grants)
 
     @property
     def apis(self) -> list[Ports]:
@@ -182,8 +197,10 @@ class Installation:
         for folder in ("logs", "processes"):
             (self.state / folder).mkdir(mode=0o700, exist_ok=True)
         apply_crds(self.target)
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
-        self.apply([namespace, *rbac_objects(self.namespace), *policy_objects(self.namespace)])
+        named = (self.namespace, *(one for one in self._watched if one != EVERY))
+        self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in named])
+        self.apply([*rbac_objects(self.namespace, self._watched), *policy_objects(self.namespace)])
+        self._grants_file.write_text(json.dumps(self._grants), encoding="utf-8")
         for part, account in _ACCOUNTS.items():
             self.target.service_account_kubeconfig(
                 self.namespace, account, self._kubeconfig(part), duration=_TOKEN_DURATION
@@ -227,12 +244,17 @@ class Installation:
             **({"KEYTURN_KUBERNETES_CA_FILE": str(authority)} if authority.exists() else {}),
         }
 
-    def apply(self, objects: list[dict[str, Any]]) -> None:
-        """Apply manifests as the administrator, strictly: an unknown field is an error."""
+    def apply(self, objects: list[dict[str, Any]], *, namespace: str | None = None) -> None:
+        """Apply manifests as the administrator, strictly: an unknown field is an error. `namespace`: of those that name none."""
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for one in objects:
+            groups.setdefault(one["metadata"].get("namespace") or namespace or self.namespace, []).append(one)
         # JSON, because PyYAML leaves the member `y` of an elliptic key without quotes, and kubectl reads it as true.
         path = self.state / "apply.json"
-        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}), encoding="utf-8")
-        self.kubectl("apply", "--validate=strict", "-f", str(path))
+        # kubectl takes objects of one namespace at a time, if it is told one.
+        for place, items in groups.items():
+            path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}), encoding="utf-8")
+            self.kubectl(f"--namespace={place}", "apply", "--validate=strict", "-f", str(path))
 
     def start(self) -> None:
         """Start all processes; raise `DevError` with the end of a log when one ends at once."""
@@ -246,7 +268,9 @@ class Installation:
         """Start an operator process; a second one (`number`) stands by for the Lease."""
         environ = {
             "KUBECONFIG": str(self._kubeconfig("operator")),
-            "KEYTURN_NAMESPACES": self.namespace,
+            "KEYTURN_NAMESPACES": self._namespaces,
+            "KEYTURN_RELEASE_NAMESPACE": self.namespace,
+            "KEYTURN_GRANTS_FILE": str(self._grants_file),
             "KEYTURN_OPERATOR_PROBE_PORT": str(port or self.operator_port),
             "KEYTURN_OPERATOR_PROBE_HOST": "127.0.0.1",
         }
@@ -311,6 +335,14 @@ class Installation:
     def log(self, name: str) -> Path:
         """The log of a process."""
         return self.state / "logs" / f"{name}.log"
+
+    @property
+    def _namespaces(self) -> str:
+        return EVERY if EVERY in self._watched else ",".join((self.namespace, *self._watched))
+
+    @property
+    def _grants_file(self) -> Path:
+        return self.state / "grants.json"
 
     def _kubeconfig(self, part: str) -> Path:
         return self.state / f"{part}.kubeconfig"

@@ -14,7 +14,7 @@ import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -38,7 +38,7 @@ PROMISE_SECONDS = 1.0
 class Objects:
     """The Kubernetes API of one namespace, as the administrator; without kubectl, so that asking often costs little."""
 
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, namespace: str | None = None) -> None:
         cluster = installation.target
         assert isinstance(cluster, Cluster)
         certs = cluster.state / "certs"
@@ -46,7 +46,7 @@ class Objects:
         context.load_cert_chain(certs / "admin.crt", certs / "admin.key")
         server = cluster.status().server
         assert server is not None
-        self.namespace = installation.namespace
+        self.namespace = namespace or installation.namespace
         self._http = httpx2.Client(base_url=server, verify=context, timeout=10, trust_env=False)
 
     def close(self) -> None:
@@ -203,13 +203,22 @@ class World:
 
     @property
     def namespace(self) -> str:
-        return self.installation.namespace
+        return self.objects.namespace
+
+    @contextmanager
+    def within(self, namespace: str) -> Iterator[World]:
+        """The same installation, as those see it who work in another namespace."""
+        objects = Objects(self.installation, namespace)
+        try:
+            yield replace(self, objects=objects)
+        finally:
+            objects.close()
 
     def kubectl(self, *arguments: str, seconds: float = 60) -> str:
-        return self.installation.kubectl(*arguments, seconds=seconds)
+        return self.installation.kubectl(f"--namespace={self.namespace}", *arguments, seconds=seconds)
 
     def apply(self, *manifests: Manifest) -> None:
-        self.installation.apply(list(manifests))
+        self.installation.apply(list(manifests), namespace=self.namespace)
 
     def client(self, name: str, *, key: PrivateKey | None = None, client_id: str | None = None) -> Client:
         """A client with a key of its own (elliptic: made in no time)."""

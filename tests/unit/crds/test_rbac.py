@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from keyturn_operator.settings import OperatorSettings
 from tests.crd_schemas import CRDS, PROJECT
 
 RBAC = yaml.safe_load((PROJECT / "charts" / "keyturn" / "files" / "rbac.yaml").read_text(encoding="utf-8"))
@@ -69,8 +70,13 @@ def test_of_the_whole_cluster_the_api_may_ask_for_reviews_and_the_operator_may_s
         ("authentication.k8s.io", "tokenreviews", "create"),
         ("authorization.k8s.io", "subjectaccessreviews", "create"),
     }
-    leases = {("coordination.k8s.io", "leases", verb) for verb in ("list", "watch")}
+    leases = {("coordination.k8s.io", "leases", verb) for verb in ("get", "list")}
     assert {part: grants(part, "clusterRules") for part in RBAC} == {"operator": leases, "api": reviews}
+
+
+def test_of_the_leases_of_the_whole_cluster_the_operator_sees_those_of_operators_alone() -> None:
+    (leases,) = [rule for rule in RBAC["operator"]["clusterRules"] if rule["resources"] == ["leases"]]
+    assert leases["resourceNames"] == [OperatorSettings.model_fields["lease_name"].default]
 
 
 OPERATIONS = {"create": "CREATE", "patch": "UPDATE", "delete": "DELETE"}
