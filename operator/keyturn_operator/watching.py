@@ -1,7 +1,7 @@
 """All that there is of kopf: watches whose events only name a key. Nothing of kopf's state lands on any object."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 
 import kopf
@@ -20,6 +20,17 @@ class OnEvent(Protocol):
         """Must not block."""
 
 
+class _Backoffs:
+    """Seconds between the tries of a call, without end. kopf gives up when they end, and the process with it: one namespace whose
+    rights are gone would take the watches of all others down.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (1.0, 1.0, 2.0, 3.0, 5.0, 8.0)
+        while True:
+            yield 10.0
+
+
 def kopf_settings() -> kopf.OperatorSettings:
     """kopf's settings, stated in full where a default would hurt."""
     settings = kopf.OperatorSettings()
@@ -33,6 +44,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
+    settings.networking.error_backoffs = _Backoffs()
     settings.queueing.worker_limit = None
     settings.execution.default_backoff = 30
     settings.persistence.finalizer = f"{GROUP}/operator"
