@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from keyturn_dev.certificates import write_private
 from keyturn_dev.errors import DevError
 from keyturn_dev.loopback import LOOPBACK, free_ports
 from keyturn_dev.postgres_programs import URL_VARIABLE, ensure_programs, reachable_by_others
@@ -31,6 +32,7 @@ from keyturn_dev.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from keyturn_dev.certificates import Certificate
     from keyturn_dev.postgres_programs import Programs
 
 _USER = "keyturn"
@@ -60,33 +62,36 @@ def postgres(
     progress: Progress | None = None,
     settings: Mapping[str, str] | None = None,
     durable: bool = False,
+    certificate: Certificate | None = None,
 ) -> Iterator[str]:
     """Yield the URL of a PostgreSQL server whose user may create databases; stop it in the end if it was started here.
 
     `KEYTURN_TEST_POSTGRES_URL`, if set, is yielded as it is. `settings` are further server settings; a `durable` server
-    writes to the disk as it would in production (for measurements). Raise `DevError` if there is none to be had, or if
-    it does not start, with the end of its log.
+    writes to the disk as it would in production (for measurements). One with a `certificate` takes TLS as well, and is always started
+    here. Raise `DevError` if there is none to be had, or if it does not start, with the end of its log.
     """
     environ = os.environ if environ is None else environ
-    if named := environ.get(URL_VARIABLE):
+    if certificate is None and (named := environ.get(URL_VARIABLE)):
         yield named
         return
     programs = ensure_programs(environ, progress or Progress())
     chosen = {**({} if durable else _VOLATILE), "max_connections": "100", **(settings or {})}
     with contextlib.ExitStack() as stack:
-        yield _start(programs, chosen, stack)
+        yield _start(programs, chosen, certificate, stack)
 
 
-def _start(programs: Programs, settings: Mapping[str, str], stack: contextlib.ExitStack) -> str:
+def _start(
+    programs: Programs, settings: Mapping[str, str], certificate: Certificate | None, stack: contextlib.ExitStack
+) -> str:
     for _ in range(_ATTEMPTS - 1):
         with contextlib.ExitStack() as attempt:
             try:
-                url = attempt.enter_context(_server(programs, settings))
+                url = attempt.enter_context(_server(programs, settings, certificate))
             except _PortTakenError:
                 continue
             stack.push(attempt.pop_all())
             return url
-    return stack.enter_context(_server(programs, settings))
+    return stack.enter_context(_server(programs, settings, certificate))
 
 
 class _PortTakenError(DevError):
@@ -94,7 +99,7 @@ class _PortTakenError(DevError):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Identity:
+class Identity:
     """The user as whom the server runs: ourselves, or, as PostgreSQL refuses root, an ordinary user of the system."""
 
     user: int | None
@@ -102,7 +107,7 @@ class _Identity:
     name: str
 
     @classmethod
-    def choose(cls) -> _Identity:
+    def choose(cls) -> Identity:
         if os.geteuid() != 0:
             return cls(None, None, "")
         for name in ("postgres", "nobody"):
@@ -120,13 +125,15 @@ class _Identity:
 
 
 @contextlib.contextmanager
-def _server(programs: Programs, settings: Mapping[str, str]) -> Iterator[str]:
-    identity = _Identity.choose()
-    data = _private_folder(identity)
+def _server(programs: Programs, settings: Mapping[str, str], certificate: Certificate | None) -> Iterator[str]:
+    identity = Identity.choose()
+    data = private_folder(identity)
     keeper: subprocess.Popen[str] | None = None
     try:
         password = secrets.token_urlsafe(24)
         _initialize(programs, data, password, identity)
+        if certificate is not None:
+            settings = {**settings, **_tls(certificate, data, identity)}
         (port,) = free_ports(1)
         keeper = _launch(programs, data, port, settings, identity)
         yield f"postgresql://{_USER}:{password}@{LOOPBACK}:{port}/postgres"
@@ -136,7 +143,7 @@ def _server(programs: Programs, settings: Mapping[str, str]) -> Iterator[str]:
         shutil.rmtree(data, ignore_errors=True)
 
 
-def _private_folder(identity: _Identity) -> Path:
+def private_folder(identity: Identity) -> Path:
     """Make the server's folder, where its user can reach it: not below a home or a TMPDIR that is closed to others."""
     parent = Path(tempfile.gettempdir())
     if identity.user is not None and not reachable_by_others(parent):
@@ -146,7 +153,19 @@ def _private_folder(identity: _Identity) -> Path:
     return folder
 
 
-def _initialize(programs: Programs, folder: Path, password: str, identity: _Identity) -> None:
+def _tls(certificate: Certificate, folder: Path, identity: Identity) -> dict[str, str]:
+    """Write what the server shows to clients, and return the settings that name it."""
+    files = {"ssl_cert_file": certificate.certificate, "ssl_key_file": certificate.key}
+    settings = {"ssl": "on"}
+    for name, content in files.items():
+        path = folder / f"{name}.pem"
+        write_private(path, content)
+        identity.own(path)
+        settings[name] = str(path)
+    return settings
+
+
+def _initialize(programs: Programs, folder: Path, password: str, identity: Identity) -> None:
     secret = folder / "password"
     secret.touch(mode=0o600)
     secret.write_text(password, encoding="ascii")
@@ -179,7 +198,7 @@ def _initialize(programs: Programs, folder: Path, password: str, identity: _Iden
 
 
 def _launch(
-    programs: Programs, folder: Path, port: int, settings: Mapping[str, str], identity: _Identity
+    programs: Programs, folder: Path, port: int, settings: Mapping[str, str], identity: Identity
 ) -> subprocess.Popen[str]:
     log = folder / "log"
     fixed = {"listen_addresses": LOOPBACK, "port": str(port), "unix_socket_directories": ""}
