@@ -7,6 +7,7 @@ import json
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from .errors import CommandError, Exit
 from .kube import Absent, Kube, Refused
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 ACCOUNT: Final = "keyturn-explain"
 TOKEN_VARIABLE: Final = "KEYTURN_ADMIN_TOKEN"
 EXPLAIN_PATH: Final = "/explain"
+REVOKE_PATH: Final = "/oauth/revoke"
 _TOKEN_SECONDS: Final = 600
 # Another replica's denial is in the store a second after it.
 _TRIES: Final = 4
@@ -110,6 +112,33 @@ def ask(client: httpx2.Client, url: str, token: str, question: Mapping[str, Any]
     if answer.status == 200:
         return answer.json()
     raise _refusal(answer, question)
+
+
+def revoke(client: httpx2.Client, url: str, token: str, victim: str) -> None:
+    """Gives up an access token at `POST /oauth/revoke` (RFC 7009). Raises CommandError with what the server says."""
+    answer = fetch(
+        client,
+        client.build_request(
+            "POST",
+            url + REVOKE_PATH,
+            content=urlencode({"token": victim, "token_type_hint": "access_token"}).encode("ascii"),
+            headers={"Content-Type": "application/x-www-form-urlencoded", "Authorization": f"Bearer {token}"},
+        ),
+    )
+    if answer.status == 200:
+        return
+    if answer.status >= 500:
+        raise cannot_serve(answer)
+    members = answer.json()
+    said = [members.get(name) for name in ("error", "error_description")]
+    reason = ": ".join(printable(one.replace(victim, "…")) for one in said if isinstance(one, str) and one)
+    next_step = {
+        401: "Check that the Kubernetes token is for this installation: its audience is the issuer with /admin.",
+        403: "Ask for a role with the verb `revoke` on clientcredentials in the installation's namespace.",
+    }.get(answer.status, "Check --url.")
+    raise CommandError(
+        f"The service refused: {(reason or f'HTTP {answer.status}').rstrip('.')}.", next_step, Exit.REFUSED
+    )
 
 
 def _refusal(answer: Answer, question: Mapping[str, Any]) -> CommandError:

@@ -7,6 +7,7 @@ import json
 import os
 import ssl
 import tempfile
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import httpx2
@@ -17,6 +18,7 @@ from keyturn import __version__
 from .errors import CommandError, Exit
 from .kubeconfig import Access, find_access, unusable
 from .output import printable
+from .progress import working
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +30,8 @@ TIMEOUT_SECONDS: Final = 15.0
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 PAGE: Final = 500
 MAX_PAGES: Final = 1000
+
+JSON: Final = "application/json"
 
 Object = dict[str, Any]
 
@@ -79,22 +83,42 @@ class Kube:
         base = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace or self.namespace}/{plural}"
         return f"{base}/{name}" if name else base
 
+    def everywhere(self, plural: str) -> str:
+        """The path of a collection of ours in all namespaces."""
+        return f"/apis/{GROUP}/{VERSION}/{plural}"
+
     def get(self, path: str) -> Object:
         """Raises Absent when there is nothing."""
         return self._call("GET", path)
 
-    def list(self, path: str) -> list[Object]:
-        """All objects of a collection."""
+    def list(self, path: str, *, selector: str = "", fields: str = "", accept: str = JSON) -> list[Object]:
+        """All objects of a collection, or those that the label and field selectors take, each with its kind."""
         found: list[Object] = []
         token = ""
-        for _ in range(MAX_PAGES):
-            page = self._call("GET", path, query={"limit": str(PAGE), **({"continue": token} if token else {})})
-            items = page.get("items")
-            found += [one for one in items if isinstance(one, dict)] if isinstance(items, list) else []
-            token = str((page.get("metadata") or {}).get("continue") or "")
-            if not token:
-                return found
+        fixed = {"limit": str(PAGE), "labelSelector": selector, "fieldSelector": fields}
+        with working("Reading from the cluster"):
+            for _ in range(MAX_PAGES):
+                query = {name: value for name, value in {**fixed, "continue": token}.items() if value}
+                page = self._call("GET", path, query=query, accept=accept)
+                items = page.get("items")
+                # The API server leaves out of a list's elements what the list says itself.
+                typed = {"apiVersion": page.get("apiVersion"), "kind": str(page.get("kind", "")).removesuffix("List")}
+                typed = {name: value for name, value in typed.items() if value}
+                found += [{**typed, **one} for one in items if isinstance(one, dict)] if isinstance(items, list) else []
+                token = str((page.get("metadata") or {}).get("continue") or "")
+                if not token:
+                    return found
         raise CommandError("The API server's list does not end.", "Try again.", Exit.UNREACHABLE)
+
+    def text(self, path: str, query: Mapping[str, str] | None = None, *, limit: int = MAX_ANSWER_BYTES) -> str:
+        """What is no JSON, such as a pod's log: at most `limit` bytes of it."""
+        _, read = self._send("GET", path, query=query, accept="*/*", limit=limit, cut=True)
+        return read.decode("utf-8", "replace")
+
+    def clock(self) -> float | None:
+        """The API server's time in epoch seconds, in whole seconds; None where it does not say."""
+        headers, _ = self._send("GET", "/version", accept=JSON)
+        return http_time(headers.get("Date"))
 
     def patch(self, path: str, change: Mapping[str, Any]) -> Object:
         """Merge-patches (RFC 7386) an object; with a `metadata.resourceVersion`, only as long as it is that one."""
@@ -111,10 +135,30 @@ class Kube:
         *,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
-        content: str = "application/json",
+        content: str = JSON,
+        accept: str = JSON,
     ) -> Object:
+        _, read = self._send(method, path, query=query, body=body, content=content, accept=accept)
+        told = _parsed(read)
+        if not isinstance(told, dict):
+            raise CommandError("The API server's answer is no JSON object.", "Check the kubeconfig.", Exit.UNREACHABLE)
+        return told
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content: str = JSON,
+        accept: str,
+        limit: int = MAX_ANSWER_BYTES,
+        cut: bool = False,
+    ) -> tuple[Mapping[str, str], bytes]:
+        """An answer's headers and body. One that is longer than `limit` is an error, or `cut` there."""
         written = {} if method == "GET" else {"fieldManager": "keyturn"}
-        headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": content})
+        headers = {"Accept": accept} | ({} if body is None else {"Content-Type": content})
         try:
             request = self._client.build_request(
                 method,
@@ -124,24 +168,21 @@ class Kube:
                 headers=headers,
                 extensions=self._extensions,
             )
-            answer = self._client.send(request, stream=True)
-            with contextlib.closing(answer):
-                read = b""
-                for chunk in answer.iter_bytes():
-                    read += chunk
-                    if len(read) > MAX_ANSWER_BYTES:
-                        raise CommandError("The API server's answer is too long.", "Try again.", Exit.UNREACHABLE)
+            with working("Waiting for the API server"):
+                answer = self._client.send(request, stream=True)
+                with contextlib.closing(answer):
+                    read = b""
+                    for chunk in answer.iter_bytes():
+                        read += chunk
+                        if len(read) > limit:
+                            if cut:
+                                break
+                            raise CommandError("The API server's answer is too long.", "Try again.", Exit.UNREACHABLE)
         except httpx2.HTTPError as error:
             raise _unreachable(error) from None
-        try:
-            told = json.loads(read)
-        except ValueError:
-            told = None
         if answer.status_code >= 300:
-            raise _refusal(path, answer.status_code, told)
-        if not isinstance(told, dict):
-            raise CommandError("The API server's answer is no JSON object.", "Check the kubeconfig.", Exit.UNREACHABLE)
-        return told
+            raise _refusal(path, answer.status_code, _parsed(read))
+        return answer.headers, read[:limit]
 
 
 def open_kube(*, kubeconfig: str | None = None, context: str | None = None, namespace: str | None = None) -> Kube:
@@ -192,6 +233,21 @@ def _passing_file(content: str) -> Iterator[str]:
         yield path
     finally:
         os.unlink(path)  # noqa: PTH108
+
+
+def _parsed(read: bytes) -> object:
+    try:
+        return json.loads(read)
+    except (ValueError, RecursionError):
+        return None
+
+
+def http_time(text: str | None) -> float | None:
+    """Epoch seconds of a Date header (RFC 9110 section 5.6.7); None for anything else."""
+    try:
+        return None if text is None else parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return None
 
 
 def _unreachable(error: httpx2.HTTPError) -> CommandError:

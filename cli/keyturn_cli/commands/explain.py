@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads the annotation
 from typing import Annotated, Any, Final
@@ -21,6 +20,7 @@ from ..output import printable, say
 from ..question import NoRequest, Question, parse_request
 from ..rule_files import load_rules
 from ..server import check_url, open_client
+from ..tokenfile import read_token
 
 EPILOG: Final = (
     examples(
@@ -33,7 +33,6 @@ EPILOG: Final = (
     + "\n\nExit codes: 0 explained, whatever the decision; 1 refused, or not known; 2 the command line or a file can't be used; "
     "3 the cluster or the service can't be reached."
 )
-MAX_TOKEN_BYTES: Final = 16_384
 
 
 class Format(StrEnum):
@@ -227,24 +226,6 @@ class _Service:
             audience = audience_of(client, url)
             shown = admin_token(kube, audience=audience, account=self._account, own_token=own)
             return ask(client, url, shown, wanted)
-
-
-def read_token(path: str) -> str:
-    """An access token from a file, or stdin for `-`: never from the command line, where others can read it."""
-    try:
-        if path == "-":
-            content = sys.stdin.buffer.read(MAX_TOKEN_BYTES + 1)
-        else:
-            with open(path, "rb") as stream:  # noqa: PTH123
-                content = stream.read(MAX_TOKEN_BYTES + 1)
-        token = content.decode("ascii").strip().removeprefix("Bearer ").strip()
-    except OSError as error:
-        raise CommandError(f"The token can't be read: {error.strerror}.", "", Exit.USAGE) from None
-    except UnicodeDecodeError:
-        token = ""
-    if not token or len(content) > MAX_TOKEN_BYTES or not token.isprintable() or " " in token:
-        raise CommandError("There is no access token to read.", "Give one on stdin, or name its file.", Exit.USAGE)
-    return token
 
 
 def show(body: dict[str, Any], output: Format) -> None:

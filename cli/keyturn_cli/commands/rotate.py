@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from keyturn.durations import InvalidDuration, parse_duration
 
+from .. import change
+from ..client_view import view
 from ..errors import CommandError, Exit
 from ..help import examples
 from ..kube import ContextOption, KubeconfigOption, NamespaceOption, open_kube
@@ -24,13 +26,19 @@ from ..signing_key import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 EPILOG: Final = examples(
     "keyturn rotate signing-key keyturn --wait",
     "keyturn rotate signing-key keyturn --compromised --only-active -n shop",
     "keyturn rotate signing-key keyturn --compromised --wait --timeout 10m",
+    "keyturn rotate client billing --wait",
 )
+SIGNING_KEY: Final = examples(
+    "keyturn rotate signing-key keyturn --wait",
+    "keyturn rotate signing-key keyturn --compromised --only-active -n shop",
+)
+CLIENT: Final = examples("keyturn rotate client billing", "keyturn rotate client billing -n shop --wait --timeout 2m")
 CODES: Final = (
     "\n\nExit codes: 0 done (without --wait: asked for); 1 the API server refused; 2 the command line or the kubeconfig can't be used; "
     "3 the API server can't be reached, or it is not done in time."
@@ -54,7 +62,7 @@ def check_timeout(value: str) -> str:
     return value
 
 
-@rotate.command("signing-key", epilog=EPILOG + CODES)
+@rotate.command("signing-key", epilog=SIGNING_KEY + CODES)
 def signing_key(
     name: Annotated[str, typer.Argument(help="The SigningKey.", show_default=False)],
     compromised: Annotated[
@@ -116,6 +124,59 @@ def signing_key(
         typer.echo(await_progress(progress, seconds=parse_duration(timeout)))
 
 
+@rotate.command(epilog=CLIENT + CODES)
+def client(
+    name: Annotated[str, typer.Argument(help="The ClientCredential.", show_default=False)],
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the new one is in force everywhere.")] = False,
+    timeout: Annotated[str, typer.Option(callback=check_timeout, help="How long to wait.")] = "5m",
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
+) -> None:
+    """Let the operator make a new key or secret for a client; with --wait, stdout holds its id in the client's status.
+
+    Those before it stay valid for keepPrevious, so nothing fails meanwhile. What the client makes itself is its own to rotate.
+    """
+    with open_kube(kubeconfig=kubeconfig, context=context, namespace=namespace) as kube:
+        path = kube.path("clientcredentials", name)
+        for attempt in range(ATTEMPTS):
+            before = kube.get(path)
+            if not made_by_operator(before):
+                raise CommandError(
+                    f"The operator makes no key and no secret for {printable(name)}.",
+                    "Change its spec.publicKeys, or the Secret that it names, instead.",
+                    Exit.REFUSED,
+                )
+            try:
+                kube.patch(path, change.request_rotation(before, datetime.now(tz=UTC).isoformat()).patch)
+                break
+            except CommandError as error:
+                if getattr(error, "status", None) != 409 or attempt == ATTEMPTS - 1:
+                    raise
+        if not wait:
+            say(f"Asked for. `keyturn clients show {printable(name)}` shows the new one.")
+            return
+        typer.echo(await_progress(lambda: credential_progress(kube.get(path), before), seconds=parse_duration(timeout)))
+
+
+def made_by_operator(obj: Mapping[str, Any]) -> bool:
+    """Whether there is something that the rotate annotation can renew."""
+    spec = obj.get("spec") or {}
+    return (
+        bool(spec.get("generateKey")) or (spec.get("clientSecret") or {"generate": False}).get("generate") is not False
+    )
+
+
+def credential_progress(now: Mapping[str, Any], before: Mapping[str, Any]) -> Progress:
+    """Whether a credential is in force that was not there before, at every replica."""
+    known = {one.name for one in view(before).credentials}
+    fresh = [one.name for one in view(now).credentials if one.name not in known]
+    shown = view(now)
+    if fresh and shown.ready == "True":
+        return Progress(done=fresh[-1])
+    return Progress(waits_for=shown.message if shown.ready != "True" else "")
+
+
 def await_progress(progress: Callable[[], Progress], *, seconds: float) -> str:
     """The kid that signs when it is done; says on the way what is waited for."""
     end = time.monotonic() + seconds
@@ -130,7 +191,7 @@ def await_progress(progress: Callable[[], Progress], *, seconds: float) -> str:
         if time.monotonic() >= end:
             raise CommandError(
                 f"It is not done within {seconds:.0f} s.",
-                "The operator goes on with it; look at the SigningKey's conditions.",
+                "The operator goes on with it; look at the object's conditions.",
                 Exit.UNREACHABLE,
             )
         time.sleep(POLL_SECONDS)
