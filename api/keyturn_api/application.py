@@ -1,5 +1,6 @@
 """The wiring: one outer ASGI callable that serves the hot paths itself and leaves the rest to FastAPI."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from keyturn_api.http import Disconnected, Receive, Response, Scope, Send, oauth
 from keyturn_api.http_protocol import CONNECTION
 from keyturn_api.logs import get_logger
 from keyturn_api.metadata import JWKS, metadata_paths, oauth_metadata, openid_configuration
-from keyturn_api.metrics import Metrics
+from keyturn_api.metrics import STARTED, Metrics
 from keyturn_api.readiness import Readiness
 from keyturn_api.settings import ApiSettings
 
@@ -67,6 +68,7 @@ class Application:
         if scope["type"] != "http":
             return
         path: bytes = scope["raw_path"]
+        scope[STARTED] = time.perf_counter()
         try:
             handler = self._handlers.get(path)
             if handler is not None:
@@ -94,7 +96,7 @@ class Application:
     def _failed(self, scope: Scope, path: bytes, error: Exception) -> Response:
         identifier = request_id(scope)
         _log.error("unexpected_failure", request_id=identifier, exc_info=error)
-        self._metrics.count("http", "failed")
+        self._metrics.count("http", "failed", scope)
         if path in self._oauth_paths:
             return oauth_error(ApiError(500, SERVER_ERROR, f"unexpected failure, see the log for {identifier}"))
         return problem(500, "unexpected failure", request_id=identifier)

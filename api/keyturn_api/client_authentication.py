@@ -20,7 +20,7 @@ from keyturn.tokens.assertion import (
 )
 from keyturn.tokens.refusal import TokenRefused
 from keyturn_api.client_secrets import SecretVerifier, invalid_client, parse_basic
-from keyturn_api.errors import SLOW_DOWN, ApiError, invalid_request, unavailable
+from keyturn_api.errors import INVALID_CLIENT, SLOW_DOWN, ApiError, invalid_request, unavailable
 from keyturn_api.form import Form
 from keyturn_api.guessing import GuessLimiter
 from keyturn_api.http import Scope
@@ -136,6 +136,18 @@ class ClientAuthenticator:
         self._policy = AssertionPolicy(frozenset(audiences), settings.clock_skew_seconds)
 
     async def authenticate(
+        self, attempt: Attempt, decide: Callable[[ProvenClient], T], *, workloads: WorkloadIdentity | None = None
+    ) -> tuple[ProvenClient, T]:
+        """`prove`, with those who fail counted. Raises `ApiError`."""
+        try:
+            return await self.prove(attempt, decide, workloads=workloads)
+        except ApiError as error:
+            if error.code in (INVALID_CLIENT, SLOW_DOWN):
+                method = "secret" if isinstance(attempt.credential, SecretCredential) else "assertion"
+                self._metrics.not_proven(method, error.reason)
+            raise
+
+    async def prove(
         self, attempt: Attempt, decide: Callable[[ProvenClient], T], *, workloads: WorkloadIdentity | None = None
     ) -> tuple[ProvenClient, T]:
         """The proven client with what `decide` makes of the request. Raises `ApiError`, that of `decide` too.

@@ -4,6 +4,7 @@ The one module that knows the stubs, which have no types. It decides nothing: a 
 answers, and the answer becomes a message.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from keyturn_api.errors import Header
 from keyturn_api.http import Response, Scope, problem, request_id
 from keyturn_api.http_protocol import TARGET
 from keyturn_api.logs import get_logger
+from keyturn_api.metrics import STARTED
 from keyturn_api.profiles.envoy_grpc import AUTHORITY
 from keyturn_api.profiles.question import CONTEXT
 from keyturn_api.settings import ApiSettings
@@ -56,6 +58,7 @@ class Authorization:
     async def check(self, request: Any, context: Any) -> bytes:
         """The serialized CheckResponse to a CheckRequest. Never an error of gRPC's: a gateway may be told to let those pass."""
         scope = read_check(request, context.peer())
+        scope[STARTED] = time.perf_counter()
         try:
             answer = self._decide(scope)
             if not isinstance(answer, Response):

@@ -81,7 +81,7 @@ class ExplainEndpoint:
                 raise unavailable("the service has not loaded its rules yet", reason="not_loaded")
             body = await self._denied(asked) if "requestId" in asked else await self._explained(asked)
         except ApiError as error:
-            self._metrics.count("explain", "unavailable" if error.status >= 500 else "refused")
+            self._metrics.count("explain", "unavailable" if error.status >= 500 else "refused", scope)
             _log.info(
                 "explain_refused",
                 status=error.status,
@@ -90,7 +90,7 @@ class ExplainEndpoint:
                 request_id=identifier,
             )
             return problem(error.status, error.description, request_id=identifier, headers=error.headers)
-        self._metrics.count("explain", "ok")
+        self._metrics.count("explain", "ok", scope)
         _log.info("explained", who=administrator.username[:256], request_id=identifier)
         return response(200, (JSON, *NO_STORE), orjson.dumps(body))
 

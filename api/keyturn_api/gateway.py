@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from keyturn.expressions import Subject
-from keyturn.rules.decision import Match, Outcome, would_deny
+from keyturn.rules.decision import PUBLIC_ROUTE, Match, Outcome, would_deny
 from keyturn.snapshot import Snapshot
 from keyturn_api.answers import Caller, GatewayAnswers
 from keyturn_api.audit_mode import AuditedDenials
@@ -128,7 +128,8 @@ class Gateway:
             subject = replace(subject, is_backoffice=question.is_backoffice, client_type=question.client_type)
         decision = match.evaluate(subject, caller.audiences)
         if decision.outcome is Outcome.ALLOW:
-            self._metrics.count("auth", "public" if decision.public else "allowed")
+            self._metrics.count("auth", "public" if decision.public else "allowed", scope)
+            self._metrics.decided(decision.rule, decision.reason, scope)
             if match.audits:
                 self._audit(scope, question, match, subject, caller)
             return self._answer_for(caller)
@@ -177,7 +178,9 @@ class Gateway:
         return self._decided(scope, question, match, caller)
 
     def _opened(self, scope: Scope, question: Question, match: Match, caller: Identified | None) -> Response:
-        self._metrics.count("auth", "public")
+        self._metrics.count("auth", "public", scope)
+        settled = match.settled
+        self._metrics.decided(None if settled is None else settled.rule, PUBLIC_ROUTE, scope)
         if match.audits:
             self._audit(scope, question, match, None if caller is None else caller.subject, caller)
         return self._answers.nobody if caller is None else self._answer_for(caller)
@@ -226,7 +229,8 @@ class Gateway:
         unknown_route: bool = False,
         headers: list[Header] | None = None,
     ) -> Response:
-        self._metrics.count("auth", _OUTCOMES[status])
+        self._metrics.count("auth", _OUTCOMES[status], scope)
+        self._metrics.decided(rule, reason, scope)
         identifier = request_id(scope)
         if self._denials is not None:
             self._denials.note(

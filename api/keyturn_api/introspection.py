@@ -46,7 +46,7 @@ class Introspection:
                 raise unavailable("the service has not loaded its clients yet", reason="not_loaded")
             asker = await self._askers.identify(question, scope)
         except ApiError as error:
-            self._metrics.count("introspect", "unavailable" if error.status >= 500 else "refused")
+            self._metrics.count("introspect", "unavailable" if error.status >= 500 else "refused", scope)
             _log.info(
                 "introspection_refused",
                 error=error.code,
@@ -56,7 +56,7 @@ class Introspection:
             )
             return oauth_error(error)
         answer = self._answer(question, asker, scope)
-        self._metrics.count("introspect", "inactive" if answer is _INACTIVE else "ok")
+        self._metrics.count("introspect", "inactive" if answer is _INACTIVE else "ok", scope)
         return answer
 
     def _answer(self, question: TokenQuestion, asker: Asker, scope: Scope) -> Response:

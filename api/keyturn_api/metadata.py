@@ -53,10 +53,10 @@ class Jwks:
         if scope["method"] not in ("GET", "HEAD"):
             return method_not_allowed("GET", request_id=request_id(scope))
         if not self._snapshot.loaded:
-            self._metrics.count("jwks", "unavailable")
+            self._metrics.count("jwks", "unavailable", scope)
             retry = [(b"retry-after", b"1")]
             return problem(503, "the signing keys are not loaded yet", request_id=request_id(scope), headers=retry)
-        self._metrics.count("jwks", "ok")
+        self._metrics.count("jwks", "ok", scope)
         now = self._clock()
         keys = self._snapshot.published_keys(now)
         kids = tuple(key.kid for key in keys)

@@ -35,9 +35,9 @@ def add_routes(
         identifier = request_id(request.scope)
         try:
             answer = await work
-            metrics.count(endpoint, "ok")
+            metrics.count(endpoint, "ok", request.scope)
         except ApiError as error:
-            metrics.count(endpoint, error.code)
+            metrics.count(endpoint, error.code, request.scope)
             _log.info("refused", endpoint=endpoint, error=error.code, reason=error.reason, request_id=identifier)
             answer = oauth_error(error)
         except Disconnected:

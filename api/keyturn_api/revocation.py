@@ -60,7 +60,7 @@ class RevocationEndpoint:
             if token is not None:
                 await self._revoke(token, asker, scope)
         except ApiError as error:
-            self._metrics.count("revoke", "unavailable" if error.status >= 500 else "refused")
+            self._metrics.count("revoke", "unavailable" if error.status >= 500 else "refused", scope)
             _log.info(
                 "revocation_refused",
                 error=error.code,
@@ -69,7 +69,7 @@ class RevocationEndpoint:
                 request_id=request_id(scope),
             )
             return oauth_error(error)
-        self._metrics.count("revoke", "no_effect" if token is None else "ok")
+        self._metrics.count("revoke", "no_effect" if token is None else "ok", scope)
         return _DONE
 
     def _find(self, given: bytes, asker: Asker, scope: Scope) -> AccessToken | None:

@@ -70,6 +70,13 @@ class ApiSettings(UserSettings):
     metrics_port: int = setting(
         9090, "The port of `/metrics`, one for all worker processes; 0 chooses one.", ge=0, le=65535
     )
+    metrics_clients: int = setting(
+        0,
+        "How many clients the metric of issued tokens tells apart, in each worker: the first that get one. The rest counts as `other`. "
+        "0: no client is named.",
+        ge=0,
+        le=10_000,
+    )
     service_prefix: str = setting(
         "", "A path in front of every endpoint, such as `/oauth2`.", reference="SERVICE_PREFIX"
     )

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -20,8 +21,12 @@ Mark = tuple[tuple[str, int, int], ...]
 class ServerCertificate:
     """The context of all connections. A changed pair serves those that come after; a damaged one changes nothing and is logged."""
 
-    def __init__(self, certificate: Path, key: Path) -> None:
-        """Raises OSError (ssl.SSLError among them) for files that are not there or do not fit each other."""
+    def __init__(self, certificate: Path, key: Path, *, on_end: Callable[[float], None] = lambda _: None) -> None:
+        """Raises OSError (ssl.SSLError among them) for files that are not there or do not fit each other.
+
+        `on_end`: told when each certificate that is taken ends, in seconds since the epoch.
+        """
+        self._on_end = on_end
         self._certificate, self._key = certificate, key
         self.context = _context()
         self._mark: Mark | None = None
@@ -55,7 +60,9 @@ class ServerCertificate:
         self._mark = mark
         ends = None
         with suppress(ValueError):
-            ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.isoformat()
+            end = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+            ends = end.isoformat()
+            self._on_end(end.timestamp())
         _log.info("tls_certificate_loaded", not_after=ends)
 
 

@@ -75,19 +75,18 @@ class TokenEndpoint:
         self._reserved = RESERVED_CLAIMS | {settings.permissions_key, settings.user_id_key}
 
     async def __call__(self, scope: Scope, receive: Receive) -> Response:
-        started = time.perf_counter()
         try:
             request = await self._parse(scope, receive)
             client, granted = await self._validate(request)
             answer = self._create(client, granted)
         except ApiError as error:
-            self._metrics.count("token", error.code)
+            self._metrics.count("token", error.code, scope)
             _log.info(
                 "token_refused", error=error.code, reason=error.reason, cause=error.cause, request_id=request_id(scope)
             )
             return oauth_error(error)
-        self._metrics.count("token", "ok")
-        self._metrics.token_seconds.observe(time.perf_counter() - started)
+        self._metrics.count("token", "ok", scope)
+        self._metrics.issued(client.state.client_id)
         return answer
 
     # Parse

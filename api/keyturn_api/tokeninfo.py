@@ -39,10 +39,10 @@ class TokenInfo:
                     INVALID_TOKEN, refused.description, reason=refused.reason, cause=refused.cause
                 ) from None
         except ApiError as error:
-            self._metrics.count("tokeninfo", "unavailable" if error.status >= 500 else "refused")
+            self._metrics.count("tokeninfo", "unavailable" if error.status >= 500 else "refused", scope)
             _log.info("tokeninfo_refused", reason=error.reason, cause=error.cause, request_id=request_id(scope))
             return oauth_error(error)
-        self._metrics.count("tokeninfo", "ok")
+        self._metrics.count("tokeninfo", "ok", scope)
         return verified.info()
 
     @staticmethod

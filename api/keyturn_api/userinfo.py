@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from keyturn_api.fetching import Fetcher, FetchFailed
 from keyturn_api.http import Scope
 from keyturn_api.identities import NoUser, make_caller
 from keyturn_api.logs import get_logger
-from keyturn_api.metrics import Metrics
+from keyturn_api.metrics import STARTED, Metrics
 from keyturn_api.profiles import Question
 from keyturn_api.user_settings import UserSettings
 from keyturn_api.verified import unverified_expiry
@@ -112,22 +113,23 @@ class Userinfo:
         return found
 
     async def _ask(self, key: bytes, credentials: Sequence[Header], question: Question, now: float) -> Caller:
+        begun = {STARTED: time.perf_counter()}
         try:
             status, content = await self._fetcher.get(
                 self._url, headers=credentials, max_bytes=MAX_ANSWER_BYTES, seconds=self._settings.userinfo_timeout
             )
         except FetchFailed as error:
-            raise self._failed(str(error), now) from None
+            raise self._failed(str(error), now, begun) from None
         if status in _REFUSALS:
-            self._metrics.count("userinfo", "refused")
+            self._metrics.count("userinfo", "refused", begun)
             raise NotIdentified(REFUSED, INVALID_TOKEN, "the credentials are not accepted", cause=f"it said {status}")
         if status != 200:
-            raise self._failed(f"it said {status}", now)
+            raise self._failed(f"it said {status}", now, begun)
         try:
             caller = self._read(parse_object(content))
         except InvalidJson as error:
-            raise self._failed(f"no JSON object: {error}", now) from None
-        self._metrics.count("userinfo", "ok")
+            raise self._failed(f"no JSON object: {error}", now, begun) from None
+        self._metrics.count("userinfo", "ok", begun)
         until = now + self._settings.userinfo_cache_seconds
         if question.authorization is not None:
             until = min(until, unverified_expiry(question.authorization))
@@ -155,9 +157,9 @@ class Userinfo:
             self._metrics.count("userinfo", "refused")
             raise NotIdentified(REFUSED, INVALID_TOKEN, "the credentials name no user", cause=str(error)) from None
 
-    def _failed(self, cause: str, now: float) -> CannotIdentify:
+    def _failed(self, cause: str, now: float, begun: dict[str, float]) -> CannotIdentify:
         self._failed_at = now
-        self._metrics.count("userinfo", "failed")
+        self._metrics.count("userinfo", "failed", begun)
         return CannotIdentify(FAILED, cause=cause)
 
     def _landed(self, key: bytes, done: "asyncio.Task[Caller]") -> None:

@@ -249,7 +249,7 @@ async def _serve(
         statement_timeout=settings.store_statement_timeout,
         transport=settings.transport,
     )
-    service = build(settings, store=store, metrics=Metrics(), shared=shared)
+    service = build(settings, store=store, metrics=Metrics(named_clients=settings.metrics_clients), shared=shared)
     if not settings.accepted_audiences:
         _log.info("any_audience_accepted")
     stop = _stop_on_signals(parent)
@@ -269,7 +269,9 @@ async def _serve(
     )
     certificate = None
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
-        certificate = ServerCertificate(settings.tls_cert_file, settings.tls_key_file)
+        certificate = ServerCertificate(
+            settings.tls_cert_file, settings.tls_key_file, on_end=service.metrics.certificate_end.set
+        )
         config.load()
         config.ssl = certificate.context
     server = _Server(config)

@@ -11,6 +11,7 @@ from keyturn.records import Kind, Record, StoredRecord
 from keyturn.store.interface import Store, Taken, Written
 from keyturn.timestamps import format_rfc3339, parse_rfc3339
 from keyturn_operator import audit, conditions
+from keyturn_operator.census import Census
 from keyturn_operator.conditions import Verdict
 from keyturn_operator.kube.client import Kube, Object, collection
 from keyturn_operator.kube.errors import Conflict, Forbidden, KubeError, KubeUnavailable, NotFound
@@ -60,8 +61,12 @@ class Context:
     now: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
     waiting_since: dict[Key, tuple[int, float]] = field(default_factory=dict)
+    census: Census = field(init=False)
     active_kid: str = conditions.ANY_KID
     """The signing key that a replica must have loaded before a client can get a token from it."""
+
+    def __post_init__(self) -> None:
+        self.census = Census(self.metrics)
 
     async def write_row(self, key: Key, obj: Object, record: Record, before: StoredRecord | None) -> Written | Taken:
         """Puts the row; a repair of drift and a change of grants leave their traces. `before` is the live row as just read."""
@@ -143,6 +148,7 @@ class Context:
 
         Conditions of the types in `absent` are taken out: what they were about is gone.
         """
+        self.census.note(key, obj, verdicts)
         metadata = obj["metadata"]
         present = obj.get("status") or {}
         generation = int(metadata.get("generation") or 0)

@@ -167,6 +167,7 @@ class Operator:
 
         sweeper = Sweeper(context, deleted=deleted, swept=self._swept, found=found)
         activity = ActivityWatch(store, clients.used, interval=min(ACTIVITY_INTERVAL, settings.sweep_interval))
+        replicas.on_look = self._metrics.replicas.set
         self._metrics.queue_depth.set_function(lambda: queue.schedule.ready)
         self._metrics.queue_delayed.set_function(lambda: queue.schedule.delayed)
 

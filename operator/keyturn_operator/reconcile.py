@@ -65,12 +65,15 @@ class Worker:
             log.info("the namespace is being deleted: nothing is made anew", object=str(key))
             return Done()
         except StoreUnavailable as error:
+            self._context.metrics.store_failures.labels("reconcile").inc()
             log.warning("the store is not available", object=str(key), cause=str(error))
             text = "The store is not available: what this object says is not in force yet."
             await self._excuse(key, obj, Verdict("Unknown", reasons.STORE_UNAVAILABLE, text))
         except KubeUnavailable as error:
+            self._context.metrics.kubernetes_failures.labels("reconcile").inc()
             log.warning("the Kubernetes API is not available", object=str(key), cause=str(error))
         except KubeError as error:
+            self._context.metrics.kubernetes_failures.labels("reconcile").inc()
             log.warning("a call to the Kubernetes API was refused", object=str(key), cause=str(error))
             if not (isinstance(error, Forbidden) and error.terminating):
                 text = f"The Kubernetes API refused a call ({error}); it is tried again."
@@ -96,6 +99,7 @@ class Worker:
             known = context.rows.known(key)
             uids = {*told, *([known.uid] if known else []), *([obj["metadata"]["uid"]] if obj else [])}
             await reconciler.gone(key, uids)
+            context.census.gone(key)
             context.replicas.forget(key)
             context.waiting_since.pop(key, None)
             done = Done()

@@ -50,6 +50,7 @@ class Replicas:
         self._waiting: dict[Key, Wait] = {}
         self._wake = asyncio.Event()
         self._present: frozenset[str] | None = None
+        self.on_look: Callable[[int], None] = lambda _: None
 
     async def live(self, *, within: float = FRESH) -> list[Replica]:
         """The replicas that were seen in the last 30 s; many callers share one read. Raises StoreUnavailable."""
@@ -91,6 +92,7 @@ class Replicas:
     def look(self, replicas: list[Replica]) -> None:
         """Queues what has been waited for, and everything once the last replica has gone: then nothing is ready."""
         present = frozenset(one.id for one in replicas)
+        self.on_look(len(present))
         gone = self._present and not present
         self._present = present
         if gone:

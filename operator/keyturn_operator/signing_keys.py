@@ -159,6 +159,8 @@ class SigningKeyReconciler:
         for uid in sorted(uids):
             await self._context.withdraw(key, uid, "the object was deleted")
         self._references.set(key, None)
+        if (key.namespace, key.name) == (self._context.settings.home, self._context.settings.signing_key):
+            self._context.metrics.show_keys(KeyRing(), None)
         self._maker.forget(key)
 
     async def _gather(self, key: Key, obj: Object) -> _Pass:
@@ -321,8 +323,10 @@ class SigningKeyReconciler:
         for verdict in again:
             # It has happened once more while its condition still stood from the time before.
             await context.event(key, obj, verdict)
+        rotates_at = next_rotation(ring, policy, limits)
+        context.metrics.show_keys(ring, rotates_at)
         moments = [
-            next_rotation(ring, policy, limits),
+            rotates_at,
             None if plan.rotation is None else plan.rotation.until,
             *(one.remove_at for one in ring.keys),
             *(limits.tokens.end(one.at) for one in ring.incidents),

@@ -125,6 +125,9 @@ class Sweeper:
                 raise
             except (StoreError, KubeError, KubeUnavailable) as error:
                 log.warning("the sweep has failed", cause=str(error) or type(error).__name__)
+                metrics = self._context.metrics
+                failed = metrics.store_failures if isinstance(error, StoreError) else metrics.kubernetes_failures
+                failed.labels("sweep").inc()
                 complete = False
             if complete:
                 self._first = False
@@ -187,6 +190,7 @@ class Sweeper:
                         cause=str(error),
                     )
                     complete = False
+                    self._context.metrics.kubernetes_failures.labels("sweep").inc()
                     continue
                 listed |= {key: one for key, one in found.items() if key.namespace in self._context.scope}
         return listed, complete

@@ -95,7 +95,9 @@ def test_a_relative_link_leads_to_something(document: str, link: str) -> None:
 def test_a_block_that_names_a_test_is_run_by_it() -> None:
     marks = [(block, RUN_BY.fullmatch(block.mark)) for document in DOCUMENTS for block in blocks(document)]
     named = [(block, mark[1]) for block, mark in marks if mark]
+    runbooks = {name_of(path) for path in (PROJECT / "docs" / "runbooks").glob("*.md")}
     assert {(name_of(block.document), test) for block, test in named} == {
+        *((page, "tests/people/metrics/test_runbooks.py") for page in runbooks),
         ("README.md", "tests/cluster/test_readme.py"),
         ("docs/install.md", "tests/node/test_backup.py"),
         ("docs/install.md", "tests/node/test_install.py"),
