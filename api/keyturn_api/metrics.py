@@ -22,6 +22,7 @@ MAX_RULES: Final = 200
 MAX_REASONS: Final = 100
 OTHER: Final = "other"
 NO_RULE: Final = "none"
+STORE_USES: Final = ("changes", "heartbeat", "jti", "revoke")
 
 
 class Bounded:
@@ -144,6 +145,9 @@ class Metrics:
         self.store_replaced = Counter(
             "keyturn_api_store_replaced_total", "Times that another store was found than before.", registry=registry
         )
+        # What an alert looks at is there from the start, so that its first rise is seen.
+        for use in STORE_USES:
+            self.store_failures.labels(use)
         build = Gauge(
             "keyturn_api_build_info",
             "1, labelled with the program's version.",

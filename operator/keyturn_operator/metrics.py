@@ -5,6 +5,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from keyturn import __version__
 from keyturn.keys.ring import KeyRing
 from keyturn.keys.state import KeyPhase
+from keyturn.records import Kind
 
 
 class Metrics:
@@ -87,6 +88,8 @@ class Metrics:
         for use in ("reconcile", "sweep"):
             self.store_failures.labels(use)
             self.kubernetes_failures.labels(use)
+        for kind in Kind:
+            self.drift.labels(str(kind))
         for phase in KeyPhase:
             self.signing_keys.labels(phase.value).set(0)
         build = Gauge(

@@ -56,6 +56,8 @@ VALUE_SETS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
                 "tolerations": [{"key": "gateway", "operator": "Exists"}],
             },
             "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "prometheusRule": {"enabled": True},
+            "dashboard": {"enabled": True},
             "clientCredentials": [{"name": "billing", "spec": {"generateKey": {"secretName": "billing-key"}}}],
             "accessRules": [{"name": "orders", "spec": {"routes": [{"path": "/orders", "public": True}]}}],
         },
