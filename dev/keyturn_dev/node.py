@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from keyturn_dev.progress import Progress
 
 NODE_STATE: Final = PROJECT / ".run" / "node"
-_SECONDS: Final = 90
 
 
 class NodeCluster(Cluster):

@@ -39,7 +39,8 @@ _ORDER = ("test_install", "test_images", "test_under_load", "test_kubernetes_awa
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ours = [item for item in items if Path(__file__).parent in item.path.parents]
     for item in ours:
-        item.add_marker(pytest.mark.timeout(600))
+        # The first one waits for images to be built and for the node.
+        item.add_marker(pytest.mark.timeout(1800))
     places = [place for place, item in enumerate(items) if item in ours]
     ours.sort(key=lambda item: _ORDER.index(item.path.stem) if item.path.stem in _ORDER else len(_ORDER))
     for place, item in zip(places, ours, strict=True):
