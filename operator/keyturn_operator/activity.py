@@ -3,9 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from keyturn.store.interface import RecordWriter, StoreError
 from keyturn_operator.logs import get_logger
+
+if TYPE_CHECKING:
+    from keyturn.records import Activity
 
 log = get_logger("activity")
 
@@ -31,6 +35,7 @@ class ActivityWatch:
         self._now = now
         # What was used before is found when the objects are reconciled at the start.
         self._since = now() - OVERLAP
+        self._told: dict[str, list[Activity]] = {}
 
     async def run(self) -> None:
         """Looks until cancelled; an unavailable store only delays it."""
@@ -42,8 +47,12 @@ class ActivityWatch:
             await asyncio.sleep(self._interval)
 
     async def look(self) -> None:
-        """Once."""
+        """Once. Each use is told of once, although the looks overlap."""
         now = self._now()
+        seen: dict[str, list[Activity]] = {}
         for client_id in await self._store.active_since(self._since):
-            self._used(client_id)
+            seen[client_id] = await self._store.activity(client_id)
+            if seen[client_id] != self._told.get(client_id):
+                self._used(client_id)
+        self._told = seen
         self._since = now - OVERLAP

@@ -126,7 +126,8 @@ def test_an_edit_of_the_secret_takes_effect_in_time_and_concerns_only_the_client
     took = world.seconds_until(lambda: grants(world, "edited", "new-value") == [200, 200], "the new secret to count")
     assert took < EDIT_SECONDS
     assert grants(world, "edited", "old-value") == [401, 401]
-    assert reconciles(world) - before <= 4
+    # That one's uses are looked at, too; the bystanders are not.
+    assert reconciles(world) - before < len(others)
     assert world.objects.get("clientcredentials", "edited")["metadata"]["generation"] == version
 
 
