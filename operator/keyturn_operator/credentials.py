@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from keyturn import reasons
 from keyturn.clients.credentials import Credential, SecretRecord, of_row
 from keyturn.clients.rotation import (
-    MAX_PREVIOUS,
-    Cause,
     Known,
     RotationPlan,
     accepted_with,
@@ -27,13 +25,11 @@ from keyturn.clients.rotation import (
 from keyturn.clients.secret import new_secret_id
 from keyturn.clients.sources import CredentialKind, GenerateSpec
 from keyturn.clients.state import ClientState
-from keyturn.durations import format_duration
 from keyturn.jose.algorithms import RS256
 from keyturn.jose.signing import PrivateKey
 from keyturn.problems import Problem
 from keyturn.secrets import hash_generated
-from keyturn_operator import conditions
-from keyturn_operator.conditions import Verdict
+from keyturn_operator import conditions, credential_events
 from keyturn_operator.context import Context
 from keyturn_operator.credential_secret import (
     CLIENT_SECRET,
@@ -65,10 +61,6 @@ SECRET_BYTES = 32
 ANNOUNCE_PATIENCE = 10.0
 """Seconds after which a new credential is handed out although a replica has not applied it: that one is stuck, and holds up nobody else."""
 SLOT = "client"
-
-ROTATED = "Rotated"
-SECRET_RECREATED = "SecretRecreated"
-SECRET_RESTORED = "SecretRestored"
 
 
 @dataclass
@@ -318,32 +310,18 @@ class Credentials:
         assert outlook.wish is not None
         assert outlook.plan is not None
         name, cause = outlook.wish.secret_name, outlook.plan.make
-        what = outlook.wish.kind.value
         log.info(
             "a client's credential was made",
             object=str(key),
             secret=name,
-            kind=what,
+            kind=outlook.wish.kind.value,
             id=record.current.id,
             cause=None if cause is None else cause.value,
             serial=record.serial,
         )
-        ends = (
-            f"; the one before stays valid for {format_duration(outlook.wish.keep_previous)}."
-            if record.previous
-            else "; the one before has ended."
-        )
-        if cause is Cause.LOST and outlook.moved_from is None:
-            text = f"Secret {name} did not hold the client's {what} any more: a new one was made{ends}"
-            verdict = Verdict("False", SECRET_RECREATED, text)
-        elif cause is Cause.RESTORED and outlook.moved_from is None:
-            text = f"Secret {name} held an older {what} than was in force (a restored copy?): a new one was made{ends}"
-            verdict = Verdict("False", SECRET_RESTORED, text)
-        elif cause is not Cause.FIRST:
-            verdict = Verdict("True", ROTATED, f"A new {what} is in Secret {name}{ends}")
-        else:
-            return
-        await self._context.event(key, obj, verdict)
+        verdict = credential_events.handed_out(outlook.wish, record, cause, moved=outlook.moved_from is not None)
+        if verdict is not None:
+            await self._context.event(key, obj, verdict)
 
     async def _tell_of_postponement(self, key: Key, obj: Object, plan: RotationPlan) -> None:
         """Once, when a rotation that is due has to wait."""
@@ -351,14 +329,11 @@ class Credentials:
             self._postponed.discard(key)
         elif key not in self._postponed:
             self._postponed.add(key)
-            text = f"{MAX_PREVIOUS} replaced ones count still: the rotation that is due waits until one of them ends (see keepPrevious)."
-            await self._context.event(key, obj, Verdict("False", reasons.ROTATION_PENDING, text))
+            await self._context.event(key, obj, credential_events.postponed())
 
     async def _tell_of_repair(self, key: Key, obj: Object, name: str, changed: list[str]) -> None:
-        listed = ", ".join(changed)
-        log.warning("members of a Secret were put right", object=str(key), secret=name, members=listed)
-        text = f"Members of Secret {name} were not as they belong and were put right: {listed}."
-        await self._context.event(key, obj, Verdict("Unknown", conditions.DRIFT_REPAIRED, text))
+        log.warning("members of a Secret were put right", object=str(key), secret=name, members=", ".join(changed))
+        await self._context.event(key, obj, credential_events.put_right(name, changed))
 
 
 def _known(last: ClientState | None, kind: CredentialKind, found: CredentialSecret | None, *, uid: str) -> Known:
