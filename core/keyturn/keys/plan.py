@@ -174,7 +174,8 @@ def withdraw(ring: KeyRing, kids: Collection[str]) -> KeyRing:
     lost = {key.kid for key in keys if key.phase is KeyPhase.COMPROMISED}
     private = {kid: key for kid, key in ring.private.items() if kid not in lost}
     unknown = sorted(set(kids) - {key.kid for key in keys} - set(ring.withdrawn))
-    withdrawn = (*ring.withdrawn, *unknown)[-MAX_WITHDRAWN:] if unknown else ring.withdrawn
+    # Full, it keeps what it has: to forget one for another would go on for ever, and let both back in turn.
+    withdrawn = (*ring.withdrawn, *unknown)[:MAX_WITHDRAWN]
     return replace(ring, keys=ordered(keys), private=private, withdrawn=withdrawn)
 
 
@@ -228,8 +229,11 @@ def _swept(ring: KeyRing, *, now: float, limits: Ceilings) -> KeyRing:
         for key in stamped
         if (key.remove_at is not None and key.remove_at <= now) or (full and key.phase is KeyPhase.COMPROMISED)
     }
+    named = [kid for kid, key in over.items() if key.phase is KeyPhase.COMPROMISED]
+    for kid in named[max(0, MAX_WITHDRAWN - len(ring.withdrawn)) :]:
+        del over[kid]  # there is no room to remember it otherwise
     ring = replace(ring, keys=tuple(key for key in stamped if key.kid not in over))
-    return withdraw(ring, [kid for kid, key in over.items() if key.phase is KeyPhase.COMPROMISED])
+    return withdraw(ring, [kid for kid in named if kid in over])
 
 
 def _confirmed(ring: KeyRing, *, now: float, policy: Policy, limits: Ceilings) -> KeyRing:

@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 
 from keyturn.jose.signing import PrivateKey
-from keyturn.keys.plan import RingPlan, ensure, with_generated, withdraw
-from keyturn.keys.ring import KeyRing
-from keyturn.keys.state import KeyPhase
+from keyturn.keys.plan import Cause, Fleet, RingPlan, Rotation, decide, ensure, with_generated, withdraw
+from keyturn.keys.ring import MAX_WITHDRAWN, KeyRing
+from keyturn.keys.schedule import Ceilings, Policy
+from keyturn.keys.state import Ceiling, KeyPhase
 from tests.sample_keys import sample_key
 from tests.unit.keys.rings import NOW, sample_ring
 
@@ -24,6 +25,8 @@ def phases(ring: KeyRing) -> list[tuple[str, KeyPhase]]:
 
 RING = sample_ring()
 FIRST, SECOND = (key.kid for key in RING.keys)
+POLICY = Policy("ES256", 256, publish_before=10)
+LIMITS = Ceilings(Ceiling(5), Ceiling(3600))
 
 
 @pytest.mark.parametrize(
@@ -127,3 +130,27 @@ def test_a_kid_without_a_key_is_noted_should_one_come_back() -> None:
 def test_keys_that_do_not_belong_are_refused(plan: RingPlan, generated: dict[KeyPhase, PrivateKey]) -> None:
     with pytest.raises(ValueError, match=r"generated key"):
         with_generated(plan, generated, now=NOW)
+
+
+def test_a_full_memory_of_withdrawn_kids_forgets_none_of_them() -> None:
+    full = withdraw(RING, {f"kid-{number:04}" for number in range(MAX_WITHDRAWN + 20)})
+    assert len(full.withdrawn) == MAX_WITHDRAWN
+    again = withdraw(full, {"one more", *full.withdrawn})
+    assert again.withdrawn == full.withdrawn
+
+    plan = decide(full, POLICY, LIMITS, now=NOW, owner="uid", compromised={FIRST})
+    later = decide(plan.ring, POLICY, LIMITS, now=NOW + 100_000, owner="uid")
+    assert FIRST in later.ring.refused, "without room for its kid the key itself stays"
+
+
+def test_rotations_leave_room_for_emergencies() -> None:
+    ring = replace(RING, owner="uid")
+    retired = replace(RING.keys[0], phase=RETIRED, retired_at=NOW, remove_at=NOW + 500)
+    many = [replace(retired, kid=f"old-{number}", jwk={**retired.jwk, "kid": f"old-{number}"}) for number in range(125)]
+    full = replace(ring, keys=(*ring.keys, *many))
+    fleet = Fleet(applied=True, loaded=None)
+    plan = decide(full, POLICY, LIMITS, now=NOW + 100, owner="uid", requested="now", fleet=fleet)
+    assert plan.rotation == Rotation(Cause.REQUESTED, "TooManyKeys", NOW + 500)
+    assert not plan.rotates
+    emergency = decide(full, POLICY, LIMITS, now=NOW + 100, owner="uid", compromised={FIRST}, fleet=fleet)
+    assert [key.kid for key in emergency.ring.in_phase(ACTIVE)] == [SECOND]
