@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from keyturn import __version__
 
-from .commands import clients, convert, explain, keygen, revoke, rotate, test, token
+from .commands import clients, convert, explain, import_clients, keygen, revoke, rotate, test, token
 from .errors import CommandError
 from .output import report_failure
 
@@ -63,6 +63,7 @@ add(token.token, token.EPILOG)
 add(test.try_rules, test.EPILOG, name="test")
 add(explain.explain, explain.EPILOG)
 add(convert.convert, convert.EPILOG)
+add(import_clients.import_collection, import_clients.EPILOG, name="import")
 app.add_typer(clients.clients)
 add(revoke.revoke, revoke.EPILOG)
 app.add_typer(rotate.rotate)

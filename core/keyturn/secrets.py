@@ -8,6 +8,7 @@ import binascii
 import hashlib
 import hmac
 import os
+import re
 from typing import Final
 
 import bcrypt
@@ -18,6 +19,7 @@ DEFAULT_COST: Final = 10
 
 _GENERATED: Final = "$keyturn-sha256$"
 _SALT_BYTES: Final = 16
+_BCRYPT: Final = re.compile(r"\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}", re.ASCII)
 
 
 class UnusableSecret(ValueError):
@@ -61,6 +63,11 @@ def is_generated_hash(text: str) -> bool:
     except binascii.Error:
         return False
     return text.startswith(_GENERATED) and bool(dollar) and sizes == (_SALT_BYTES, hashlib.sha256().digest_size)
+
+
+def is_foreign_hash(text: str) -> bool:
+    """Whether this is a whole bcrypt hash that another system made: of a cost that is neither idle nor a burden (4 to 14)."""
+    return _BCRYPT.fullmatch(text) is not None
 
 
 def is_slow(hashed: str) -> bool:

@@ -1,14 +1,16 @@
 """A client's secret, from the Kubernetes Secret that holds it to the hash in the client's state."""
 
+import hmac
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from keyturn import reasons
+from keyturn.clients.registration import CLIENT_SECRET_HASH
 from keyturn.clients.state import ClientState, SecretHash
 from keyturn.problems import Problem
-from keyturn.secrets import DEFAULT_COST, MAX_SECRET_BYTES, hash_secret, verify
+from keyturn.secrets import DEFAULT_COST, MAX_SECRET_BYTES, hash_secret, is_foreign_hash, verify
 
 MEMBER: Final = "client_secret"
 
@@ -52,6 +54,8 @@ def with_secret(
     same_secret = [kept for kept in previous if kept.origin.partition("/")[0] == name]
     allowed = valid or bool(same_secret and last is not None and still_open(state, last))
     value = data.get(MEMBER)
+    if value is None and CLIENT_SECRET_HASH in data:
+        return _with_hash(bare, data[CLIENT_SECRET_HASH], previous, name=name, origin=origin, allowed=allowed, now=now)
     if value is None:
         found = (
             ", ".join(sorted(data)[:_NAMES_SHOWN]) + (", ..." if len(data) > _NAMES_SHOWN else "") if data else "none"
@@ -72,6 +76,31 @@ def with_secret(
             return replace(state, secrets=(same,)), []
     fresh = SecretHash(hash_secret(value, cost), not_after=None, origin=origin, id=new_secret_id(), added_at=now)
     return replace(state, secrets=(fresh,)), []
+
+
+def _with_hash(
+    bare: ClientState,
+    value: bytes,
+    previous: tuple[SecretHash, ...],
+    *,
+    name: str,
+    origin: str,
+    allowed: bool,
+    now: float | None,
+) -> tuple[ClientState, list[Problem]]:
+    """The state with a hash that another system made: whoever moves clients here has nothing else of their secrets."""
+    text = value.decode("ascii", "replace")
+    if not is_foreign_hash(text):
+        fault = f"Secret {name}: the member {CLIENT_SECRET_HASH} is no bcrypt hash of a cost from 4 to 14"
+        return bare, [Problem(reasons.SECRET_INVALID, _FIELD, fault)]
+    if not allowed:
+        return bare, []
+    for kept in previous:
+        if hmac.compare_digest(kept.hash, text):
+            same = replace(kept, origin=origin, not_after=None, replaced_at=None, announced=False)
+            return replace(bare, secrets=(same,)), []
+    fresh = SecretHash(text, not_after=None, origin=origin, id=new_secret_id(), added_at=now)
+    return replace(bare, secrets=(fresh,)), []
 
 
 def still_open(state: ClientState, last: ClientState) -> bool:

@@ -1,5 +1,6 @@
 """The hash of a client's secret follows the Secret that the spec names, and its value is never shown."""
 
+import bcrypt
 import pytest
 
 from keyturn import reasons
@@ -141,3 +142,51 @@ def test_in_an_invalid_edit_without_a_last_state_nothing_counts() -> None:
 def test_in_an_invalid_edit_that_took_the_last_audience_no_secret_counts() -> None:
     bare = ClientState(client_id="shop.billing", created_at=0.0, auth_method=CLIENT_SECRET_BASIC)
     assert fill({"client_secret": VALUE}, last=filled(), valid=False, state=bare)[0].secrets == ()
+
+
+HASHED = bcrypt.hashpw(VALUE, bcrypt.gensalt(4))
+
+
+@pytest.mark.parametrize("prefix", [b"$2a$", b"$2b$", b"$2y$"], ids=lambda prefix: prefix.decode())
+def test_a_hash_that_another_system_made_lets_the_secret_in(prefix: bytes) -> None:
+    state, problems = fill({"client_secret_hash": prefix + HASHED[4:]})
+    assert problems == []
+    (kept,) = state.secrets
+    assert verify(VALUE, kept.hash)
+    assert not verify(b"another", kept.hash)
+    assert not verify(HASHED, kept.hash)
+
+
+def test_the_plain_secret_counts_where_both_stand() -> None:
+    state, _ = fill({"client_secret_hash": HASHED, "client_secret": b"plain"})
+    assert [verify(b"plain", kept.hash) for kept in state.secrets] == [True]
+
+
+def test_the_same_hash_in_a_new_version_stays_the_same_secret() -> None:
+    last, _ = fill({"client_secret_hash": HASHED})
+    again, _ = fill({"client_secret_hash": HASHED}, version=2, last=last)
+    assert (again.secrets[0].id, again.secrets[0].origin) == (last.secrets[0].id, "billing/0-1/2")
+    plain, _ = fill({"client_secret": VALUE}, version=3, last=last)
+    assert plain.secrets[0].id == last.secrets[0].id
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"hidden", id="no hash"),
+        pytest.param(HASHED[:-1], id="cut short"),
+        pytest.param(HASHED + b"\n", id="a line break at the end"),
+        pytest.param(b"$2b$15$" + HASHED[7:], id="a cost that would be a burden"),
+        pytest.param(
+            b"$keyturn-sha256$AAAAAAAAAAAAAAAAAAAAAA$" + b"A" * 43, id="a fast hash, for chosen secrets too weak"
+        ),
+    ],
+)
+def test_what_is_no_such_hash_grants_nothing(value: bytes) -> None:
+    state, (problem,) = fill({"client_secret_hash": value}, last=filled(), version=2)
+    assert (state.secrets, problem.reason) == ((), reasons.SECRET_INVALID)
+    assert value.decode() not in problem.message
+
+
+def test_in_an_invalid_edit_a_hash_of_another_secret_waits() -> None:
+    assert fill({"client_secret_hash": HASHED}, name="other", last=filled(), valid=False)[0].secrets == ()
