@@ -12,25 +12,25 @@ COPY pyproject.toml uv.lock ./
 
 # Dependencies before sources, so that a change of a source builds one layer.
 FROM tools AS operator-environment
-RUN UV_PROJECT_ENVIRONMENT=/opt/keyturn /uv/bin/uv sync --locked --no-default-groups --extra operator --no-install-project
+RUN UV_PROJECT_ENVIRONMENT=/opt/keyturn /uv/bin/uv sync --locked --no-default-groups --extra operator --extra tracing --no-install-project
 COPY README.md LICENSE ./
 COPY core core
 COPY operator operator
 COPY api api
 COPY cli cli
-RUN UV_PROJECT_ENVIRONMENT=/opt/keyturn /uv/bin/uv sync --locked --no-default-groups --extra operator --no-editable \
+RUN UV_PROJECT_ENVIRONMENT=/opt/keyturn /uv/bin/uv sync --locked --no-default-groups --extra operator --extra tracing --no-editable \
  && rm -rf /opt/keyturn/lib/python3*/site-packages/keyturn_api /opt/keyturn/lib/python3*/site-packages/keyturn_cli \
  && find /opt/keyturn/bin -mindepth 1 ! -name 'python*' ! -name keyturn-operator -delete \
  && /opt/keyturn/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/keyturn/lib
 
 FROM tools AS api-environment
-RUN UV_PROJECT_ENVIRONMENT=/opt/keyturn /uv/bin/uv sync --locked --no-default-groups --extra api --no-install-project
+RUN UV_PROJECT_ENVIRONMENT=/opt/keyturn /uv/bin/uv sync --locked --no-default-groups --extra api --extra tracing --no-install-project
 COPY README.md LICENSE ./
 COPY core core
 COPY operator operator
 COPY api api
 COPY cli cli
-RUN UV_PROJECT_ENVIRONMENT=/opt/keyturn /uv/bin/uv sync --locked --no-default-groups --extra api --no-editable \
+RUN UV_PROJECT_ENVIRONMENT=/opt/keyturn /uv/bin/uv sync --locked --no-default-groups --extra api --extra tracing --no-editable \
  && rm -rf /opt/keyturn/lib/python3*/site-packages/keyturn_operator /opt/keyturn/lib/python3*/site-packages/keyturn_cli \
  && find /opt/keyturn/bin -mindepth 1 ! -name 'python*' ! -name keyturn-api -delete \
  && /opt/keyturn/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/keyturn/lib

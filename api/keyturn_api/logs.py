@@ -21,7 +21,7 @@ _NOISY: Final = (
 
 
 def configure(*, level: str, form: str) -> None:
-    """Sends all lines to standard error, as JSON lines (`json`) or for people (`text`)."""
+    """Sends all lines to standard error, as JSON lines (`json`) or for people (`text`). Audit records are always JSON."""
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -51,6 +51,18 @@ def configure(*, level: str, form: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    audit = logging.getLogger("keyturn.audit")
+    audit_handler = logging.StreamHandler(sys.stderr)
+    audit_handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ]
+        )
+    )
+    audit.handlers[:] = [audit_handler]
+    audit.propagate = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -267,6 +267,18 @@ class ApiSettings(UserSettings):
         "Have the API server confirm each pod's token, where this service may create TokenReviews. `false`, or without that right: the "
         "token of a deleted pod counts until it expires.",
     )
+    traces_url: str | None = setting(
+        None,
+        "Where traces go, by OTLP over HTTP: a collector's URL, such as `http://collector:4318/v1/traces`. Unset: there are none, "
+        "and they cost nothing.",
+        pattern=r"^https?://[^/@]+(/.*)?$",
+    )
+    traces_ratio: float = setting(
+        1.0,
+        "Of the traces that begin here, how many are kept, from 0 to 1. A trace that the gateway has begun is followed as it decided.",
+        ge=0,
+        le=1,
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
         "INFO", "What is logged at least.", reference="LOG_LEVEL"
     )

@@ -18,6 +18,7 @@ from keyturn.snapshot import Snapshot
 from keyturn.store.batching import BatchedReplayGuard
 from keyturn.store.factory import open_store
 from keyturn.store.interface import SchemaTooNew, Store, StoreError
+from keyturn.tracing import TracingUnavailable
 from keyturn_api.activity import ActivityRecorder
 from keyturn_api.administration import Administration
 from keyturn_api.application import Application, build_framework
@@ -27,6 +28,7 @@ from keyturn_api.decisions import Decisions, make_decisions
 from keyturn_api.follower import Follower, Heartbeat
 from keyturn_api.gateway import Gateway
 from keyturn_api.guessing import GuessLimiter
+from keyturn_api.http import Asgi
 from keyturn_api.http_protocol import LimitedHttpProtocol
 from keyturn_api.introspection import Introspection
 from keyturn_api.kubernetes import Kubernetes, NotConfigured, find_access
@@ -49,6 +51,7 @@ from keyturn_api.verified import AccessTokens
 from keyturn_api.workload import WorkloadIdentity, workload_identity
 
 if TYPE_CHECKING:
+    from keyturn.tracing import Tracing
     from keyturn_api.envoy_grpc import GrpcServer
 
 _log = get_logger("process")
@@ -87,7 +90,14 @@ def replica_id() -> str:
     return f"{socket.gethostname()[:100]}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
-def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: SharedReadiness | None = None) -> Service:
+def build(
+    settings: ApiSettings,
+    *,
+    store: Store,
+    metrics: Metrics,
+    shared: SharedReadiness | None = None,
+    tracing: "Tracing | None" = None,
+) -> Service:
     """Puts the parts together; nothing runs yet."""
     snapshot = Snapshot(settings.signing_key)
     signing_keys = SigningKeys(settings.signing_key_directory, snapshot, typ=settings.token_typ)
@@ -190,19 +200,50 @@ def build(settings: ApiSettings, *, store: Store, metrics: Metrics, shared: Shar
         kubernetes,
         administration,
         None if registrations is None else registrations.upkeep,
-        grpc_server(settings, decisions.gateway),
+        grpc_server(settings, decisions.gateway, tracing),
         decisions,
         workloads,
     )
 
 
-def grpc_server(settings: ApiSettings, gateway: Gateway) -> "GrpcServer | None":
+def grpc_server(settings: ApiSettings, gateway: Gateway, tracing: "Tracing | None" = None) -> "GrpcServer | None":
     """The gateway check by gRPC where the installation's profile is that; else its library is not even loaded."""
     if settings.gateway_profile != "envoy-grpc":
         return None
     from keyturn_api import envoy_grpc
 
+    if tracing is not None:
+        from keyturn_api.tracing import traced_check
+
+        return envoy_grpc.server_for(settings, traced_check(gateway, tracing.tracer))
     return envoy_grpc.server_for(settings, gateway)
+
+
+def start_tracing(settings: ApiSettings) -> "Tracing | None":
+    """Traces where the installation sends them somewhere; else nothing of them is even loaded. Raises `TracingUnavailable`."""
+    if settings.traces_url is None:
+        return None
+    from keyturn import tracing
+
+    return tracing.start("keyturn-api", settings.traces_url, ratio=settings.traces_ratio, instance=socket.gethostname())
+
+
+def make_metrics(settings: ApiSettings, tracing: "Tracing | None") -> Metrics:
+    """The metrics, which tell spans too where there are any."""
+    if tracing is None:
+        return Metrics(named_clients=settings.metrics_clients)
+    from keyturn_api.tracing import TracedMetrics
+
+    return TracedMetrics(named_clients=settings.metrics_clients)
+
+
+def traced(application: Application, settings: ApiSettings, tracing: "Tracing | None") -> Asgi:
+    """The application as it is served."""
+    if tracing is None:
+        return application
+    from keyturn_api.tracing import TracedApplication
+
+    return TracedApplication(application, tracing.tracer, prefix=settings.service_prefix)
 
 
 def connect(settings: ApiSettings) -> Kubernetes | None:
@@ -249,12 +290,17 @@ async def _serve(
         statement_timeout=settings.store_statement_timeout,
         transport=settings.transport,
     )
-    service = build(settings, store=store, metrics=Metrics(named_clients=settings.metrics_clients), shared=shared)
+    try:
+        tracing = start_tracing(settings)
+    except TracingUnavailable as error:
+        _log.error("cannot_start", cause=str(error))
+        return FAILED
+    service = build(settings, store=store, metrics=make_metrics(settings, tracing), shared=shared, tracing=tracing)
     if not settings.accepted_audiences:
         _log.info("any_audience_accepted")
     stop = _stop_on_signals(parent)
     config = uvicorn.Config(
-        service.application,
+        traced(service.application, settings, tracing),
         http=_Protocol,
         loop="none",
         lifespan="off",
@@ -301,6 +347,8 @@ async def _serve(
             await service.grpc.stop(settings.shutdown_timeout)
         await serving
     service.metrics.flush()
+    if tracing is not None:
+        await asyncio.to_thread(tracing.close)
     await service.activity.flush()
     await service.decisions.denials.flush()
     await service.heartbeat.end()

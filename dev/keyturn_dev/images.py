@@ -70,7 +70,7 @@ def bill_of_materials(
     uv = PROJECT / ".tools" / "venv" / "bin" / "uv"
     exported = _run(
         [
-            str(uv), "export", "--quiet", "--locked", "--no-default-groups", "--extra", part,
+            str(uv), "export", "--quiet", "--locked", "--no-default-groups", "--extra", part, "--extra", "tracing",
             "--format", "cyclonedx1.5", "--preview-features", "sbom-export", "--project", str(PROJECT),
         ],
         _READ_SECONDS,

@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from pydantic import ValidationError
 
@@ -12,6 +13,7 @@ from keyturn.grants import Grants, InvalidGrants
 from keyturn.records import Kind, StoredRecord
 from keyturn.store.factory import open_store
 from keyturn.store.interface import SchemaTooNew, Store, StoreUnavailable
+from keyturn.tracing import Tracing, TracingUnavailable, start
 from keyturn_operator import crds, logs
 from keyturn_operator.activity import ACTIVITY_INTERVAL, ActivityWatch
 from keyturn_operator.clients import ClientReconciler
@@ -48,7 +50,10 @@ EXIT_WITHIN = 8.0
 class Operator:
     """One process: its parts in the order in which they start."""
 
-    def __init__(self, settings: OperatorSettings, metrics: Metrics, grants: Grants) -> None:
+    def __init__(
+        self, settings: OperatorSettings, metrics: Metrics, grants: Grants, tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing
         self._settings = settings
         self._grants = grants
         self._scope = Scope(settings.namespaces, settings.home)
@@ -95,6 +100,8 @@ class Operator:
                     await kube.close()
                     await store.close()
                     await runner.cleanup()
+                    if self._tracing is not None:
+                        await asyncio.to_thread(self._tracing.close)
             except TimeoutError:
                 log.warning("the end took too long; what is left ends with the process")
             background.cancel()
@@ -137,7 +144,7 @@ class Operator:
         async def work(key: Key) -> Done:
             return await worker(key)
 
-        queue = WorkQueue(work, workers=settings.workers)
+        queue = WorkQueue(self._traced(work), workers=settings.workers)
         replicas = Replicas(store, queue.add, lambda: [*{*sweeper.listed, *rows.keys()}])
         scope = self._scope
         context = Context(kube, store, rows, replicas, settings, self._metrics, queue.add, scope, self._grants)
@@ -188,6 +195,14 @@ class Operator:
             group.create_task(registered.run(), name=f"registrations of {namespace or 'all'}")
         group.create_task(ReplacedSecrets(context).run(), name="replaced secrets")
         group.create_task(_kopf_until_it_ends(on_event, scope, self._catch_signals), name="kopf")
+
+    def _traced(self, work: Callable[[Key], Awaitable[Done]]) -> Callable[[Key], Awaitable[Done]]:
+        """The work of the queue, with a span around each where traces are sent; else nothing of them is even loaded."""
+        if self._tracing is None:
+            return work
+        from keyturn_operator.tracing import traced
+
+        return traced(work, self._tracing.tracer)
 
     async def _open(self, store: Store) -> None:
         while True:
@@ -259,7 +274,16 @@ def main() -> None:
     except InvalidGrants as error:
         print(f"keyturn-operator: KEYTURN_GRANTS_FILE: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_USAGE)
-    code = asyncio.run(Operator(settings, Metrics(), grants).run())
+    tracing = None
+    if settings.traces_url is not None:
+        try:
+            tracing = start(
+                "keyturn-operator", settings.traces_url, ratio=settings.traces_ratio, instance=socket.gethostname()
+            )
+        except TracingUnavailable as error:
+            log.error("the operator cannot go on", cause=str(error))
+            sys.exit(EXIT_USAGE)
+    code = asyncio.run(Operator(settings, Metrics(), grants, tracing).run())
     sys.exit(code)
 
 

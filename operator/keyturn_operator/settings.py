@@ -180,6 +180,20 @@ class OperatorSettings(BaseSettings):
         le=16,
         validation_alias="KEYTURN_BCRYPT_COST",
     )
+    traces_url: str | None = setting(
+        None,
+        "Where traces go, by OTLP over HTTP: a collector's URL, such as `http://collector:4318/v1/traces`. Unset: there are none, "
+        "and they cost nothing.",
+        validation_alias="KEYTURN_TRACES_URL",
+        pattern=r"^https?://[^/@]+(/.*)?$",
+    )
+    traces_ratio: float = setting(
+        1.0,
+        "Of the traces that begin here, how many are kept, from 0 to 1. A trace that the gateway has begun is followed as it decided.",
+        validation_alias="KEYTURN_TRACES_RATIO",
+        ge=0,
+        le=1,
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
         "INFO", "What is logged at least.", reference="LOG_LEVEL", validation_alias="KEYTURN_LOG_LEVEL"
     )

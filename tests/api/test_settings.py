@@ -52,6 +52,7 @@ ELSEWHERE = {
         *("STORE_PASSWORD", "STORE_TLS", "STORE_CA_FILE", "STORE_POOL_SIZE", "STORE_STATEMENT_TIMEOUT"),
     ),
     "tests/api/test_envoy_grpc.py": ("GRPC_PORT",),
+    "tests/people/metrics/test_traces.py": ("METRICS_CLIENTS", "TRACES_URL", "TRACES_RATIO"),
     "tests/cluster/test_registration.py": ("REGISTRATION", "REGISTRATION_TOKENS_DIRECTORY"),
     "tests/cluster/test_registration_limits.py": (
         *("REGISTRATIONS_PER_MINUTE", "REGISTRATION_MAX_PENDING", "REGISTRATION_PENDING_TTL", "REGISTRATION_TIMEOUT"),

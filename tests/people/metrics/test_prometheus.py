@@ -1,0 +1,235 @@
+"""A real Prometheus scrapes a running installation, and answers each alert's and each panel's question with data."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from keyturn.keys.state import KeyPhase
+from keyturn_dev.loopback import free_ports
+from keyturn_dev.waiting import wait_until
+from tests.cluster.clients import World, needs, route
+from tests.documents import PROJECT
+from tests.people.metrics.test_alerts import RULES, alerts
+from tests.unit.docs.test_metrics_page import PROGRAMS, described
+
+DASHBOARD = PROJECT / "charts" / "keyturn" / "files" / "dashboard.json"
+ROUNDS = 4
+# What Grafana fills in.
+VARIABLES = {"$namespace": ".*", "$__rate_interval": "30s"}
+
+
+class Prometheus:
+    """Debian's own, with the alerts, looking at every program once a second."""
+
+    def __init__(self, folder: Path, targets: dict[str, list[int]]) -> None:
+        program = shutil.which("prometheus")
+        assert program is not None, "prometheus is missing: Debian's package of this name has it"
+        (port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        jobs = [
+            {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{one}" for one in ports]}]}
+            for job, ports in targets.items()
+        ]
+        every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        config = {"global": every, "rule_files": [str(RULES)], "scrape_configs": jobs}
+        path = folder / "prometheus.yaml"
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        self.log = folder / "prometheus.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    program,
+                    f"--config.file={path}",
+                    f"--storage.tsdb.path={folder / 'data'}",
+                    f"--web.listen-address=127.0.0.1:{port}",
+                ],
+                stdout=log,
+                stderr=log,
+            )
+        self._http = httpx2.Client(base_url=self.url, timeout=20, trust_env=False)
+
+    def close(self) -> None:
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=20)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._http.close()
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        answer = self._http.get(f"/api/v1/{path}", params=parameters)
+        assert answer.status_code == 200, answer.text
+        document = answer.json()
+        assert document["status"] == "success"
+        assert not document.get("warnings")
+        return document["data"]
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        found = self.ask("query", query=expression)["result"]
+        assert isinstance(found, list)
+        return found
+
+    def ready(self) -> bool:
+        assert self._process.poll() is None, self.log.read_text(encoding="utf-8")[-2000:]
+        with contextlib.suppress(httpx2.HTTPError):
+            return self._http.get("/-/ready").status_code == 200
+        return False
+
+    def up(self) -> list[str]:
+        return [one["health"] for one in self.ask("targets", state="active")["activeTargets"]]
+
+
+@pytest.fixture(scope="module")
+def watched(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Prometheus, once it has seen traffic of every sort."""
+    own = world.installation
+    targets = {"api": [one.metrics for one in own.apis], "operator": [own.operator_port]}
+    prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), targets)
+    try:
+        wait_until(prometheus.ready, "Prometheus to be ready", seconds=60)
+        wait_until(lambda: prometheus.up() == ["up"] * 3, "all three targets to be up", seconds=60)
+        make_traffic(world)
+        yield prometheus
+    finally:
+        prometheus.close()
+
+
+def make_traffic(world: World) -> None:
+    """Tokens, refusals, decisions of each sort and what a rule under Audit says, in more than one round: rates need a rise."""
+    client = world.client("watched").apply(permissions=["watched:read"])
+    world.rule(
+        "watched",
+        route("/watched/open"),
+        route("/watched/read", **needs("watched:read")),
+        route("/watched/write", **needs("watched:write")),
+    )
+    world.rule("watched-audit", route("/watched/read", **needs("watched:audit")), mode="Audit")
+    token = client.token()
+    for number in range(ROUNDS):
+        client.patch(description=f"round {number}")
+        client.wait()
+        for replica in world.replicas:
+            once = client.assertion()
+            assert replica.grant(once).status_code == 200
+            assert replica.grant(once).status_code == 401
+            assert replica.token_info(token).status_code == 200
+            assert replica.auth("/watched/open").status_code == 200
+            assert replica.auth("/watched/read", token).status_code == 200
+            assert replica.auth("/watched/write", token).status_code == 403
+            assert replica.auth("/watched/read").status_code == 401
+            assert replica.auth("/watched/unknown").status_code == 403
+        time.sleep(1.2)
+
+
+def eventually(holds: Callable[[], bool], what: str) -> None:
+    wait_until(holds, what, seconds=20, interval=0.5)
+
+
+def test_all_targets_are_up_and_answer_in_time(watched: Prometheus) -> None:
+    assert watched.up() == ["up"] * 3
+    assert {one["value"][1] for one in watched.query("up")} == {"1"}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_metric_of_the_table_is_there(program: str, watched: Prometheus) -> None:
+    names = set(watched.ask("label/__name__/values"))
+    for name, kind, labels, _ in described(program):
+        shown = f"{name}_bucket" if kind == "histogram" else name
+        assert shown in names, name
+        for series in watched.query(shown):
+            told = series["metric"].keys() - {"__name__", "job", "instance", "le"}
+            assert told == set(labels), name
+    # And nothing that the table does not have.
+    known = {name for name, _, _, _ in described(program)}
+    ours = {one for one in names if one.startswith(f"keyturn_{program.removeprefix('keyturn-')}_")}
+    stems = {re.sub(r"_(bucket|sum|count|created)$", "", one) for one in ours}
+    assert {one for one in stems if one not in known and f"{one}_total" not in known} == set()
+
+
+def test_prometheus_holds_every_alert_and_evaluates_it_without_error(watched: Prometheus) -> None:
+    def rules() -> list[dict[str, Any]]:
+        return [one for group in watched.ask("rules")["groups"] for one in group["rules"]]
+
+    assert {one["name"] for one in rules()} == set(alerts())
+    eventually(lambda: all(one["health"] == "ok" for one in rules()), "every rule to be evaluated")
+
+
+@pytest.mark.parametrize("name", alerts())
+def test_an_alerts_expression_is_answered(name: str, watched: Prometheus) -> None:
+    watched.query(alerts()[name]["expr"])
+
+
+def test_no_alert_fires_where_all_is_well(watched: Prometheus) -> None:
+    firing = [one["labels"]["alertname"] for one in watched.ask("alerts")["alerts"] if one["state"] == "firing"]
+    # Other tests of this installation leave objects that wait or have a mistake, which this one does not speak of.
+    assert "KeyturnUnavailable" not in firing
+    assert set(firing) & {"KeyturnSnapshotStale", "KeyturnNobodyOperates", "KeyturnSigningKeyMissing"} == set()
+
+
+def queries() -> list[Any]:
+    document = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    return [
+        pytest.param(target["expr"], id=f"{panel['title']} {target['refId']}")
+        for panel in document["panels"]
+        for target in panel.get("targets", ())
+    ]
+
+
+@pytest.mark.parametrize("expression", queries())
+def test_a_panels_query_is_answered_with_data(expression: str, watched: Prometheus) -> None:
+    for variable, value in VARIABLES.items():
+        expression = expression.replace(variable, value)
+    assert "$" not in expression
+
+    def answered() -> bool:
+        # A quantile of what has not happened meanwhile is no number: of a kind of object, say, that nobody changes.
+        return any(one["value"][1] != "NaN" for one in watched.query(expression))
+
+    eventually(answered, f"data for {expression}")
+
+
+def test_the_counts_are_those_of_the_requests(watched: Prometheus, world: World) -> None:
+    def total(expression: str) -> float:
+        found = watched.query(expression)
+        return float(found[0]["value"][1]) if found else 0.0
+
+    rule = f'keyturn_api_decisions_total{{rule="{world.namespace}/watched", reason="MissingPermission"}}'
+    timed = 'keyturn_api_request_seconds_count{endpoint="auth", outcome="forbidden"}'
+    counted = 'keyturn_api_requests_total{endpoint="auth", outcome="forbidden"}'
+    assert total(f"sum({rule})") >= 2 * ROUNDS
+    eventually(lambda: total(f"sum({timed})") == total(f"sum({counted})") > 0, "as many times as requests")
+    failed = 'keyturn_api_client_authentication_failures_total{method="assertion", reason="replayed"}'
+    assert total(f"sum({failed})") >= 2 * ROUNDS
+    audited = f'keyturn_api_audit_denials_total{{rule="{world.namespace}/watched-audit"}}'
+    assert total(f"sum({audited})") >= 2 * ROUNDS
+
+
+def test_objects_keys_and_replicas_are_told_as_they_are(watched: Prometheus, world: World) -> None:
+    def value(expression: str) -> float:
+        (found,) = watched.query(expression)
+        return float(found["value"][1])
+
+    listed = world.objects.all("clientcredentials")
+    eventually(
+        lambda: value('sum(keyturn_operator_objects{kind="ClientCredential"})') == len(listed),
+        "all clients to be counted",
+    )
+    assert value("keyturn_operator_replicas") == 2
+    assert value(f'keyturn_operator_signing_keys{{phase="{KeyPhase.ACTIVE.value}"}}') == 1
+    assert 0 < value("time() - keyturn_operator_signing_key_activated_timestamp_seconds") < 7200
+    assert value("keyturn_operator_signing_key_next_rotation_timestamp_seconds - time()") > 0
+    assert value("max(time() - keyturn_api_snapshot_checked_timestamp_seconds)") < 15
+    assert 0 <= value("time() - keyturn_operator_last_sweep_timestamp_seconds") < 400
