@@ -24,13 +24,13 @@ from keyturn.keys.state import KeyPhase
 from keyturn.settings_table import variable
 from keyturn_api.settings import PREFIX, ApiSettings
 from keyturn_dev.certificates import Authority
+from keyturn_dev.tcp_proxy import Proxy
 from tests.api.conftest import APP, SECRET
 from tests.api.installation import Installation, assertion, form
 from tests.api.peer import TlsFront
 from tests.api.settings_world import CLUSTER_ISSUER, PLAIN_ISSUER, PLAIN_URL, USERS_KEY, Running, World
 from tests.api.test_replicas import soon
 from tests.api.test_token import basic
-from tests.store.proxy import Proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -12,8 +12,8 @@ import pytest_asyncio
 from keyturn.records import Activity, Denial, Kind, Replica, Revocation, UsedJti
 from keyturn.store.factory import open_store
 from keyturn.store.interface import Store, StoreUnavailable, Written
+from keyturn_dev.tcp_proxy import Proxy
 
-from .proxy import Proxy
 from .samples import NOW, client, consume
 
 CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {

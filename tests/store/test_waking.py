@@ -9,9 +9,9 @@ import pytest
 from keyturn.records import Activity, Kind, Replica, Revocation, UsedJti
 from keyturn.store.factory import open_store
 from keyturn.store.interface import Store
+from keyturn_dev.tcp_proxy import Proxy
 
 from .conftest import Backend
-from .proxy import Proxy
 from .samples import NOW, client, consume
 
 
