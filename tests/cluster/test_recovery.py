@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from keyturn_dev.installation import SIGNING_KEY
+from keyturn_dev.tcp_proxy import Outage
 from keyturn_dev.waiting import wait_until
 from tests.cluster.clients import PROMISE_SECONDS, World, needs, route, signing_kids
 from tests.cluster.conftest import StartWorld
-from keyturn_dev.tcp_proxy import Outage
 from tests.cluster.outage import database_that_may_fail
 from tests.cluster.test_life_of_objects import basic_client, grants, secret
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import StartWorld
 from keyturn_dev.tcp_proxy import Outage
+from tests.cluster.conftest import StartWorld
 from tests.cluster.outage import database_that_may_fail
 from tests.cluster.rotation.ledger import Ledger
 from tests.cluster.rotation.states import SigningWatch
