@@ -21,7 +21,7 @@ from .output import printable
 from .progress import working
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
 GROUP: Final = "keyturn.dev"
@@ -48,6 +48,14 @@ NamespaceOption = Annotated[
     str | None,
     typer.Option("--namespace", "-n", help="The namespace; the context's unless given.", show_default=False),
 ]
+
+
+WATCH_IDLE_SECONDS: Final = 90.0
+MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
+
+
+class Gone(CommandError):
+    """410: what happened since the version that was named is not known any more; list anew."""
 
 
 class Absent(CommandError):
@@ -93,22 +101,54 @@ class Kube:
 
     def list(self, path: str, *, selector: str = "", fields: str = "", accept: str = JSON) -> list[Object]:
         """All objects of a collection, or those that the label and field selectors take, each with its kind."""
-        found: list[Object] = []
+        with working("Reading from the cluster"):
+            return [one for page, _ in self.pages(path, selector=selector, fields=fields, accept=accept) for one in page]
+
+    def pages(
+        self, path: str, *, selector: str = "", fields: str = "", accept: str = JSON
+    ) -> Iterator[tuple[Sequence[Object], str]]:
+        """The same a page at a time, each with the collection's version, after which a watch goes on."""
         token = ""
         fixed = {"limit": str(PAGE), "labelSelector": selector, "fieldSelector": fields}
-        with working("Reading from the cluster"):
-            for _ in range(MAX_PAGES):
-                query = {name: value for name, value in {**fixed, "continue": token}.items() if value}
-                page = self._call("GET", path, query=query, accept=accept)
-                items = page.get("items")
-                # The API server leaves out of a list's elements what the list says itself.
-                typed = {"apiVersion": page.get("apiVersion"), "kind": str(page.get("kind", "")).removesuffix("List")}
-                typed = {name: value for name, value in typed.items() if value}
-                found += [{**typed, **one} for one in items if isinstance(one, dict)] if isinstance(items, list) else []
-                token = str((page.get("metadata") or {}).get("continue") or "")
-                if not token:
-                    return found
+        for _ in range(MAX_PAGES):
+            query = {name: value for name, value in {**fixed, "continue": token}.items() if value}
+            page = self._call("GET", path, query=query, accept=accept)
+            items, metadata = page.get("items"), page.get("metadata") or {}
+            # The API server leaves out of a list's elements what the list says itself.
+            typed = {"apiVersion": page.get("apiVersion"), "kind": str(page.get("kind", "")).removesuffix("List")}
+            typed = {name: value for name, value in typed.items() if value}
+            found = [{**typed, **one} for one in items if isinstance(one, dict)] if isinstance(items, list) else []
+            yield found, str(metadata.get("resourceVersion") or "")
+            token = str(metadata.get("continue") or "")
+            if not token:
+                return
         raise CommandError("The API server's list does not end.", "Try again.", Exit.UNREACHABLE)
+
+    def watch(self, path: str, version: str, *, seconds: int) -> Iterator[tuple[str, Object]]:
+        """What happens to a collection after `version`, until `seconds` are over: each event's type, and its object.
+
+        Raises:
+            Gone: `version` is too old.
+            CommandError: the API server refused, or the connection broke.
+        """
+        query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}
+        try:
+            request = self._client.build_request(
+                "GET",
+                path,
+                params={**query, "timeoutSeconds": str(seconds)},
+                headers={"Accept": JSON},
+                extensions=self._extensions,
+                timeout=httpx2.Timeout(TIMEOUT_SECONDS, read=min(WATCH_IDLE_SECONDS, seconds + TIMEOUT_SECONDS)),
+            )
+            answer = self._client.send(request, stream=True)
+            with contextlib.closing(answer):
+                if answer.status_code >= 300:
+                    raise _refusal(path, answer.status_code, None)
+                for line in _lines(answer):
+                    yield _event(path, line)
+        except httpx2.HTTPError as error:
+            raise _unreachable(error) from None
 
     def text(self, path: str, query: Mapping[str, str] | None = None, *, limit: int = MAX_ANSWER_BYTES) -> str:
         """What is no JSON, such as a pod's log: at most `limit` bytes of it."""
@@ -120,9 +160,17 @@ class Kube:
         headers, _ = self._send("GET", "/version", accept=JSON)
         return http_time(headers.get("Date"))
 
-    def patch(self, path: str, change: Mapping[str, Any]) -> Object:
-        """Merge-patches (RFC 7386) an object; with a `metadata.resourceVersion`, only as long as it is that one."""
-        return self._call("PATCH", path, body=change, content="application/merge-patch+json")
+    def patch(self, path: str, change: Mapping[str, Any], *, dry_run: bool = False) -> Object:
+        """Merge-patches (RFC 7386) an object; with a `metadata.resourceVersion`, only as long as it is that one.
+
+        With `dry_run` the API server only says whether it would.
+        """
+        query = {"dryRun": "All"} if dry_run else None
+        return self._call("PATCH", path, query=query, body=change, content="application/merge-patch+json")
+
+    def delete(self, path: str, *, uid: str, version: str) -> None:
+        """Deletes an object as long as it is the one that was read. Refused with status 409 for any other."""
+        self._call("DELETE", path, body={"preconditions": {"uid": uid, "resourceVersion": version}})
 
     def create(self, path: str, body: Mapping[str, Any]) -> Object:
         """POSTs an object, or a review."""
@@ -157,7 +205,7 @@ class Kube:
         cut: bool = False,
     ) -> tuple[Mapping[str, str], bytes]:
         """An answer's headers and body. One that is longer than `limit` is an error, or `cut` there."""
-        written = {} if method == "GET" else {"fieldManager": "keyturn"}
+        written = {"fieldManager": "keyturn"} if method in ("POST", "PATCH") else {}
         headers = {"Accept": accept} | ({} if body is None else {"Content-Type": content})
         try:
             request = self._client.build_request(
@@ -235,6 +283,26 @@ def _passing_file(content: str) -> Iterator[str]:
         os.unlink(path)  # noqa: PTH108
 
 
+def _lines(answer: httpx2.Response) -> Iterator[bytes]:
+    rest = b""
+    for chunk in answer.iter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in lines if line)
+        if len(rest) > MAX_EVENT_BYTES:
+            raise CommandError("The API server's event is too long.", "Try again.", Exit.UNREACHABLE)
+
+
+def _event(path: str, line: bytes) -> tuple[str, Object]:
+    told = _parsed(line)
+    obj = told.get("object") if isinstance(told, dict) else None
+    if not isinstance(told, dict) or not isinstance(obj, dict):
+        raise CommandError("The API server's event is no JSON object.", "Try again.", Exit.UNREACHABLE)
+    if told.get("type") != "ERROR":
+        return str(told.get("type")), obj
+    code = obj.get("code")
+    raise _refusal(path, code if isinstance(code, int) else 500, obj)
+
+
 def _parsed(read: bytes) -> object:
     try:
         return json.loads(read)
@@ -275,6 +343,8 @@ def _refusal(path: str, status: int, told: object) -> CommandError:
             "Check the name, --namespace and --context.",
             Exit.REFUSED,
         )
+    if status == 410:
+        return Gone("The API server has forgotten the version.", "List anew.", Exit.UNREACHABLE)
     if status == 429 or status >= 500:
         return CommandError(
             f"The API server can't serve now (HTTP {status}).", "Try again in a moment.", Exit.UNREACHABLE

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from keyturn import __version__
 
-from .commands import clients, convert, explain, import_clients, keygen, revoke, rotate, test, token
+from .commands import clients, console, convert, explain, import_clients, keygen, revoke, rotate, test, token
 from .errors import CommandError
 from .output import report_failure
 
@@ -67,6 +67,7 @@ add(import_clients.import_collection, import_clients.EPILOG, name="import")
 app.add_typer(clients.clients)
 add(revoke.revoke, revoke.EPILOG)
 app.add_typer(rotate.rotate)
+add(console.console, console.EPILOG)
 
 
 @app.command()

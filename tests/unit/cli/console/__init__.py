@@ -1,0 +1,1 @@
+"""The page of `keyturn console`, without a cluster and without a browser."""
