@@ -102,7 +102,9 @@ class Kube:
     def list(self, path: str, *, selector: str = "", fields: str = "", accept: str = JSON) -> list[Object]:
         """All objects of a collection, or those that the label and field selectors take, each with its kind."""
         with working("Reading from the cluster"):
-            return [one for page, _ in self.pages(path, selector=selector, fields=fields, accept=accept) for one in page]
+            return [
+                one for page, _ in self.pages(path, selector=selector, fields=fields, accept=accept) for one in page
+            ]
 
     def pages(
         self, path: str, *, selector: str = "", fields: str = "", accept: str = JSON

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from keyturn_cli.console import app, mirror
+from keyturn_cli.console.clients import row_of
 from keyturn_cli.console.mirror import Mirror
 from keyturn_cli.kube import Kube, Object
 from keyturn_dev.waiting import wait_until
@@ -134,7 +135,7 @@ def test_whoever_may_not_list_is_told_so_and_the_page_is_there() -> None:
     server.put(client("billing"))
     shown = page(server)
     server.refused = {("list", "clientcredentials")}
-    shown.console.clients = Mirror(shown.console.kube, PATH, lambda obj: obj, limit=10)  # type: ignore[assignment,arg-type]
+    shown.console.clients = Mirror(shown.console.kube, PATH, row_of, limit=10)
     shown.console.clients.start()
     try:
         wait_until(lambda: shown.console.clients.snapshot().problem != "", "the refusal to be told", seconds=20)
