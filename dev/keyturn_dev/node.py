@@ -43,7 +43,7 @@ from keyturn_dev.node_network import (
     remove_bridges,
 )
 from keyturn_dev.node_programs import NodeBinaries, ensure_node_binaries
-from keyturn_dev.node_remains import clear_mounts, end_containers, end_orphans, quietly
+from keyturn_dev.node_remains import clear_mounts, clear_network_namespaces, end_containers, end_orphans, quietly
 from keyturn_dev.paths import PROJECT
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ class NodeCluster(Cluster):
         stopped = super()._clear()
         if records:
             end_orphans()
+            clear_network_namespaces()
             clear_mounts()
             remove_bridges()
         return stopped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import re
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from keyturn_dev.node_components import CONTAINERD_SOCKET, DATA
-from keyturn_dev.node_network import ROOT_PATH
+from keyturn_dev.node_network import POD_RANGE, ROOT_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +65,23 @@ def end_orphans() -> None:
             ):
                 children = [pid for task in folder.glob("task/*/children") for pid in task.read_text().split()]
                 quietly(["kill", "-KILL", *children, folder.name])
+
+
+def clear_network_namespaces() -> None:
+    """Takes away what was made for pods by a containerd that is gone: network namespaces with an address of the pods' range."""
+    pods = ipaddress.ip_network(POD_RANGE)
+    for path in Path("/run/netns").glob("cni-*"):
+        shown = quietly(["ip", "-netns", path.name, "-json", "-4", "address", "show"])
+        if shown is not None and any(address in pods for address in addresses(shown)):
+            quietly(["ip", "netns", "delete", path.name])
+
+
+def addresses(shown: str) -> list[ipaddress.IPv4Address]:
+    """The addresses in what `ip -json -4 address show` prints."""
+    try:
+        return [ipaddress.IPv4Address(one["local"]) for link in json.loads(shown) for one in link.get("addr_info", ())]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def mounts_below(table: str, *folders: str) -> list[str]:

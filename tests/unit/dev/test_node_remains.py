@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from keyturn_dev.node_remains import mounts_below, network_namespaces
+from keyturn_dev.node_remains import addresses, mounts_below, network_namespaces
 
 
 def test_the_innermost_mounts_come_first_and_others_mounts_not_at_all() -> None:
@@ -37,3 +37,15 @@ def test_a_container_s_network_namespace_is_found(path: str, found: set[str]) ->
 @pytest.mark.parametrize("info", ["", "{}", '{"Spec": null}', "[]"], ids=["nothing", "no spec", "null", "a list"])
 def test_an_answer_that_tells_nothing_names_no_namespace(info: str) -> None:
     assert network_namespaces(info) == set()
+
+
+def test_the_addresses_of_a_namespace_are_read() -> None:
+    shown = '[{"ifname": "lo", "addr_info": [{"local": "127.0.0.1"}]}, {}, {"addr_info": [{"local": "198.18.0.63"}]}]'
+    assert [str(one) for one in addresses(shown)] == ["127.0.0.1", "198.18.0.63"]
+
+
+@pytest.mark.parametrize(
+    "shown", ["", "[7]", '[{"addr_info": [{"local": "x"}]}]'], ids=["nothing", "a number", "a word"]
+)
+def test_an_answer_without_addresses_has_none(shown: str) -> None:
+    assert addresses(shown) == []
