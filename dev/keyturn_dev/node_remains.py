@@ -25,7 +25,7 @@ def quietly(command: Sequence[str], seconds: float = 30) -> str | None:
     """What a command printed; None if it failed, took longer than `seconds`, or is not there."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=seconds, env={"PATH": ROOT_PATH}
+            command, capture_output=True, text=True, check=False, timeout=seconds, env={"PATH": ROOT_PATH, "HOME": DATA}
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
