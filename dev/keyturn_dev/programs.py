@@ -1,4 +1,4 @@
-"""`python -m keyturn_dev.programs`: builds or fetches every program that the tests run beside ours, in the order in which they are needed.
+"""`python -m keyturn_dev.programs`: builds or fetches every program that `make test` runs beside ours, what is needed first first.
 
 Each is built once into the user's cache under a lock, so this may run beside the tests: whoever needs one that is being built waits.
 """
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from keyturn_dev.binaries import ensure_binaries
 from keyturn_dev.errors import DevError
 from keyturn_dev.gateway_programs import GATEWAY_NAMES, ensure_gateway
-from keyturn_dev.node_images import NodeImages
-from keyturn_dev.node_programs import ensure_helm, ensure_node_binaries
+from keyturn_dev.node_programs import ensure_helm
 from keyturn_dev.progress import Progress
 
 if TYPE_CHECKING:
@@ -26,11 +25,8 @@ def main() -> int:
     environ = dict(os.environ)
     steps: list[Callable[[], object]] = [
         lambda: ensure_binaries(environ, progress),
-        lambda: ensure_node_binaries(environ, progress),
         lambda: ensure_helm(environ, progress),
     ]
-    if os.geteuid() == 0:
-        steps.append(NodeImages(progress).build)
     steps += [lambda name=name: ensure_gateway(name, environ, progress) for name in GATEWAY_NAMES]  # type: ignore[misc]
     failures = []
     for step in steps:
