@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from keyturn.clients.state import CLIENT_SECRET_BASIC, CLIENT_SECRET_POST, ClientState
+from keyturn.clients.state import CLIENT_SECRET_BASIC, CLIENT_SECRET_POST, SECRET_METHODS, ClientState
 from keyturn.snapshot import Snapshot
 from keyturn.store.batching import BatchedReplayGuard
 from keyturn.store.interface import StoreReplaced, StoreUnavailable
@@ -250,7 +250,7 @@ class ClientAuthenticator:
         known = self._snapshot.client(client_id)
         state = None if known is None or known.state.auth_method != credential.method else known.state
         try:
-            proven = self._verifier.matched_before(state, credential.secret, now) or await self._verifier.verify(
+            proven = self._verifier.matches_at_once(state, credential.secret, now) or await self._verifier.verify(
                 state, credential.secret, now
             )
         except ApiError:
@@ -263,12 +263,18 @@ class ClientAuthenticator:
         return self._look_again(ProvenClient(state, proven.id, {}, ()))
 
     def _look_again(self, client: ProvenClient) -> ProvenClient:
-        """The client as it is now: hashing and writing take time, in which it may have been stopped."""
-        known = self._snapshot.client(client.state.client_id)
+        """The client as it is now: hashing and writing take time, in which it, or what it proved itself by, may have been withdrawn."""
+        known, now = self._snapshot.client(client.state.client_id), self._clock()
         try:
             if known is None or known.state.auth_method != client.state.auth_method:
                 raise TokenRefused(refusal.UNKNOWN_CLIENT, "the client no longer exists")
-            check_client(known.state, self._clock())
+            check_client(known.state, now)
+            if known.state.auth_method in SECRET_METHODS:
+                still = any(one.id == client.kid and one.is_current(now) for one in known.state.secrets)
+            else:
+                still = bool(known.candidates(client.kid, now))
+            if not still:
+                raise TokenRefused(refusal.UNKNOWN_KEY, "what the client proved itself by counts no more")
         except TokenRefused as refused:
             raise invalid_client(refused.description, reason=refused.reason) from None
         return ProvenClient(known.state, client.kid, client.claims, client.requested_audiences)

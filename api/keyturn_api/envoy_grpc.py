@@ -6,6 +6,7 @@ answers, and the answer becomes a message.
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ Decide = Callable[[Scope], Response | Awaitable[Response]]
 _MAX_MESSAGE: Final = 1024 * 1024
 _MAX_CALLS: Final = 10_000
 _ANSWERS: Final = 2000
+_MIXED_HYPHENS: Final = 4
 _CODES: Final = {
     200: code_pb2.OK,
     401: code_pb2.UNAUTHENTICATED,
@@ -148,9 +150,23 @@ def removed_headers(prefix: str, *, context_headers: bool) -> tuple[bytes, ...]:
     """What never reaches the upstream from a caller: underscore aliases of the headers that the answer sets (CGI and WSGI read
     both as one), and context headers that nobody has vouched for."""
     identity = ("allowed", "userid", "groups", "userproperties", "clientid")
-    aliases = {f"{prefix}{name}".replace("-", "_") for name in identity} - {f"{prefix}{name}" for name in identity}
+    aliases = {each for name in identity for each in _spellings(f"{prefix}{name}")} - {
+        f"{prefix}{name}" for name in identity
+    }
     context = () if context_headers else tuple(name.decode() for name in CONTEXT)
     return tuple(name.encode() for name in (*sorted(aliases), "client_type", *context))
+
+
+def _spellings(name: str) -> set[str]:
+    """The name with underscores for some or all of its hyphens; of very many hyphens for each, for all, and for none."""
+    parts = name.split("-")
+    if len(parts) - 1 > _MIXED_HYPHENS:
+        each = {f"{'-'.join(parts[:at])}_{'-'.join(parts[at:])}" for at in range(1, len(parts))}
+        return each | {name, "_".join(parts)}
+    return {
+        "".join(part + joint for part, joint in zip(parts, (*joints, ""), strict=True))
+        for joints in product("-_", repeat=len(parts) - 1)
+    }
 
 
 def server_credentials(certificate: Path, key: Path) -> Any:

@@ -1,5 +1,6 @@
 """Plain ASGI without a framework: what the paths pay that gateways and clients hit all the time."""
 
+import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -21,6 +22,7 @@ JSON: Final = (b"content-type", b"application/json")
 PROBLEM: Final = (b"content-type", b"application/problem+json")
 # RFC 6749 section 5.1: answers with tokens are kept nowhere.
 NO_STORE: Final[tuple[Header, ...]] = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
+BODY_TIMEOUT: Final = 10.0
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 # RFC 9110 section 5: a token, a colon, and a value without control characters.
@@ -123,7 +125,18 @@ def method_not_allowed(allowed: str, *, request_id: str) -> Response:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The request's body. Raises `ApiError` 413 as soon as more than `limit` bytes are announced or have arrived."""
+    """The request's body. Raises `ApiError` 413 as soon as more than `limit` bytes are announced or have arrived, 408 after 10 s."""
+    try:
+        # Headers have their time while they arrive; without this one a body that never ends holds its connection for ever.
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await _read_body(scope, receive, limit)
+    except TimeoutError:
+        raise ApiError(
+            408, "invalid_request", "the request's body took too long", headers=[(b"connection", b"close")]
+        ) from None
+
+
+async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     announced = header(scope, b"content-length")
     if announced is not None and (len(announced) > 12 or int(announced) > limit):
         raise _too_large(limit)

@@ -232,3 +232,13 @@ def test_the_peers_address_is_read_where_it_is_one(peer: str, address: tuple[str
 
 def test_a_prefix_without_a_hyphen_has_no_alias() -> None:
     assert removed_headers("x", context_headers=True) == (b"client_type",)
+
+
+def test_with_several_hyphens_every_mixture_is_removed() -> None:
+    removed = set(removed_headers("x-mia-", context_headers=True))
+    assert {b"x_mia_userid", b"x-mia_userid", b"x_mia-userid"} <= removed
+    assert b"x-mia-userid" not in removed
+
+
+def test_very_many_hyphens_make_no_list_without_end() -> None:
+    assert len(removed_headers("-" * 64, context_headers=True)) < 400

@@ -199,6 +199,22 @@ async def test_a_body_over_the_limit_is_413(parts: list[bytes], headers: Any) ->
     assert caught.value.status == 413
 
 
+async def test_a_body_that_does_not_come_is_408_and_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keyturn_api.http.BODY_TIMEOUT", 0.05)
+    parts = [b"12"]
+
+    async def receive() -> dict[str, Any]:
+        if not parts:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": parts.pop(), "more_body": True}
+
+    async with asyncio.timeout(10):
+        with pytest.raises(ApiError) as caught:
+            await read_body(scope("POST", "/"), receive, 10)
+    assert caught.value.status == 408
+    assert (b"connection", b"close") in list(caught.value.headers)
+
+
 def test_problems_say_what_they_are() -> None:
     answer = problem(403, "no", request_id="r1")
     assert fields(answer)["content-type"] == "application/problem+json"

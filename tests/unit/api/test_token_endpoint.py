@@ -1,5 +1,6 @@
 """The token endpoint's order of steps, over a store that can be away."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -79,6 +80,19 @@ async def test_a_client_that_is_stopped_while_its_jti_is_written_gets_nothing() 
     assert (await endpoint.assert_with()).status == 401
 
 
+async def test_a_key_that_is_taken_away_while_its_jti_is_written_proves_nothing() -> None:
+    endpoint = Endpoint()
+    consume = endpoint.store.consume
+
+    async def taking(jtis: Any, *, store_id: str) -> list[bool]:
+        endpoint.world.change_client(keys=())
+        return await consume(jtis, store_id=store_id)
+
+    endpoint.store.consume = taking  # type: ignore[method-assign]
+    answer = await endpoint.assert_with()
+    assert (answer.status, content(answer)["error"]) == (401, "invalid_client")
+
+
 @pytest.mark.parametrize(
     ("world", "ring"),
     [
@@ -139,6 +153,30 @@ async def test_a_secret_verified_before_is_refused_once_its_hash_is_gone() -> No
         auth_method=CLIENT_SECRET_BASIC, keys=(), secrets=(SecretHash(hash_generated(b"two"), None, "uid/2"),)
     )
     assert (await endpoint.send(basic(b"one"))).status == 401
+
+
+async def test_a_secret_that_is_replaced_while_it_is_hashed_is_refused() -> None:
+    endpoint = Endpoint(secret_world(SecretHash(hash_secret(b"one", 4), None, "uid/1", id="first")))
+    verify = endpoint.verifier.verify
+
+    async def replacing(*given: Any) -> SecretHash | None:
+        proven = await verify(*given)
+        endpoint.world.change_client(
+            auth_method=CLIENT_SECRET_BASIC,
+            keys=(),
+            secrets=(SecretHash(hash_secret(b"two", 4), None, "uid/2", id="second"),),
+        )
+        return proven
+
+    endpoint.verifier.verify = replacing  # type: ignore[method-assign, assignment]
+    assert (await endpoint.send(basic(b"one"))).status == 401
+
+
+async def test_a_crowd_with_the_right_generated_secret_is_no_crowd_of_guesses() -> None:
+    secret = SecretHash(hash_generated(b"one"), None, "uid/1")
+    endpoint = Endpoint(secret_world(secret), limit=2, hash_queue=1)
+    answers = await asyncio.gather(*(endpoint.send(basic(b"one")) for _ in range(20)))
+    assert {answer.status for answer in answers} == {200}
 
 
 async def test_a_suspended_client_with_a_good_secret_is_refused() -> None:
