@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,7 +11,20 @@ from typer.core import TyperGroup
 
 from keyturn import __version__
 
-from .commands import clients, console, convert, explain, import_clients, keygen, revoke, rotate, test, token
+from .commands import (
+    bundle,
+    clients,
+    console,
+    convert,
+    doctor,
+    explain,
+    import_clients,
+    keygen,
+    revoke,
+    rotate,
+    test,
+    token,
+)
 from .errors import CommandError
 from .output import report_failure
 
@@ -64,6 +79,8 @@ add(test.try_rules, test.EPILOG, name="test")
 add(explain.explain, explain.EPILOG)
 add(convert.convert, convert.EPILOG)
 add(import_clients.import_collection, import_clients.EPILOG, name="import")
+add(doctor.doctor, doctor.EPILOG)
+add(bundle.bundle, bundle.EPILOG)
 app.add_typer(clients.clients)
 add(revoke.revoke, revoke.EPILOG)
 app.add_typer(rotate.rotate)
@@ -77,8 +94,9 @@ def version() -> None:
 
 
 def main() -> None:
-    """The console script."""
-    app()
+    """The console script, by its own name and as kubectl's plugin."""
+    plugin = Path(sys.argv[0]).name.removesuffix(".exe") == "kubectl-keyturn"
+    app(prog_name="kubectl keyturn" if plugin else "keyturn")
 
 
 if __name__ == "__main__":

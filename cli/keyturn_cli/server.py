@@ -17,6 +17,7 @@ from keyturn import __version__
 from .assertion import ASSERTION_TYPE
 from .errors import CommandError, Exit
 from .output import printable
+from .progress import working
 
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
 TOKEN_PATH: Final = "/oauth/token"
@@ -200,6 +201,7 @@ class Answer:
     status: int
     retry_after: str | None
     content: bytes
+    date: str | None = None
 
     def json(self) -> dict[str, Any]:
         """The members of a JSON object; none when the body is something else."""
@@ -210,20 +212,22 @@ class Answer:
         return value if isinstance(value, dict) else {}
 
 
-def fetch(client: httpx2.Client, request: httpx2.Request) -> Answer:
+def fetch(client: httpx2.Client, request: httpx2.Request, *, limit: int = MAX_ANSWER_BYTES) -> Answer:
+    """A request's answer of at most `limit` bytes. Raises CommandError where there is none."""
     url = str(request.url)
     try:
-        response = client.send(request, stream=True)
-        try:
-            content = b""
-            for chunk in response.iter_bytes():
-                content += chunk
-                if len(content) > MAX_ANSWER_BYTES:
-                    raise CommandError(
-                        f"{url} answered with more than a token service would.", "Check --url.", Exit.UNREACHABLE
-                    )
-        finally:
-            response.close()
+        with working("Waiting for the service"):
+            response = client.send(request, stream=True)
+            try:
+                content = b""
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if len(content) > limit:
+                        raise CommandError(
+                            f"{url} answered with more than a token service would.", "Check --url.", Exit.UNREACHABLE
+                        )
+            finally:
+                response.close()
     except httpx2.TimeoutException:
         raise CommandError(
             f"{url} gave no answer within {TIMEOUT_SECONDS:.0f} s.",
@@ -246,7 +250,7 @@ def fetch(client: httpx2.Client, request: httpx2.Request) -> Answer:
     retry_after = response.headers.get("Retry-After")
     # RFC 9110 §10.2.3 allows a date too; only seconds make a useful sentence.
     seconds = retry_after if retry_after is not None and re.fullmatch(r"[0-9]{1,5}", retry_after) else None
-    return Answer(url, response.status_code, seconds, content)
+    return Answer(url, response.status_code, seconds, content, response.headers.get("Date"))
 
 
 def cannot_serve(answer: Answer) -> CommandError:

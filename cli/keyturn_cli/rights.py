@@ -1,0 +1,63 @@
+"""What each part of an installation must be allowed by RBAC, as one asks the API server about it."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from .kube import GROUP
+
+
+class Right(NamedTuple):
+    """`group` "" is the core group; `resource` may name a subresource after a slash."""
+
+    group: str
+    resource: str
+    verb: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}"
+
+
+def _of(group: str, resources: tuple[str, ...], verbs: tuple[str, ...]) -> tuple[Right, ...]:
+    return tuple(Right(group, resource, verb) for resource in resources for verb in verbs)
+
+
+_OURS: Final = ("clientcredentials", "signingkeys", "accessrules")
+
+# The same as the chart gives; a test holds them together.
+NEEDED: Final[dict[str, tuple[Right, ...]]] = {
+    "operator": (
+        *_of(GROUP, _OURS, ("get", "list", "watch")),
+        *_of(GROUP, tuple(f"{one}/status" for one in _OURS), ("patch",)),
+        *_of("", ("secrets",), ("get", "list", "watch", "create", "patch", "delete")),
+        *_of("", ("serviceaccounts",), ("get", "list", "watch")),
+        *_of("", ("events",), ("create",)),
+        *_of("events.k8s.io", ("events",), ("create",)),
+        *_of("coordination.k8s.io", ("leases",), ("get", "create", "update")),
+    ),
+    "api": (
+        *_of(GROUP, ("clientcredentials",), ("create", "patch", "delete")),
+        *_of("", ("secrets",), ("create",)),
+        *_of("authentication.k8s.io", ("tokenreviews",), ("create",)),
+        *_of("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
+    ),
+}
+# The API answers the whole internet: with these it would be worth breaking into.
+FORBIDDEN: Final[dict[str, tuple[Right, ...]]] = {
+    "api": (*_of("", ("secrets",), ("get", "list", "watch")), *_of(GROUP, ("signingkeys",), ("patch",))),
+}
+
+
+def review(account: str, namespace: str, right: Right) -> dict[str, object]:
+    """The SubjectAccessReview that asks whether this ServiceAccount has the right in its namespace."""
+    resource, _, subresource = right.resource.partition("/")
+    attributes = {"namespace": namespace, "group": right.group, "resource": resource, "verb": right.verb}
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{namespace}:{account}",
+            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"],
+            "resourceAttributes": attributes | ({"subresource": subresource} if subresource else {}),
+        },
+    }
