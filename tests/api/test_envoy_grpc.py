@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2
 from keyturn_dev.certificates import Authority
 from tests.api.conftest import APP
 from tests.api.installation import ApiProcess, Installation, assertion, form, free_port
+from tests.api.test_replicas import soon
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -69,7 +70,12 @@ async def test_every_worker_answers_checks(installation: Installation, workers: 
     denied = await check(port, "/orders/7", None)
     assert denied[0].denied_response.status.code == 401
     for service in ("", SERVICE):
-        assert await health(port, service) == health_pb2.HealthCheckResponse.SERVING
+
+        async def serves(service: str = service) -> bool:
+            return bool(await health(port, service) == health_pb2.HealthCheckResponse.SERVING)
+
+        # Each worker tells it at intervals.
+        await soon(serves, within=5)
     async with httpx2.AsyncClient(base_url=process.url) as http:
         assert (await http.get("/auth/open")).status_code == 403, "under this profile nothing is asked over HTTP"
     assert process.end() == 0

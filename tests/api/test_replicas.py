@@ -335,7 +335,8 @@ async def test_several_workers_show_all_their_requests_also_when_they_have_ended
 
         async def all_counted() -> bool:
             text = (await http.get(process.metrics_url)).text
-            return 'keyturn_api_requests_total{endpoint="jwks",outcome="ok"} 20.0' in text
+            timed = 'keyturn_api_request_seconds_bucket{endpoint="jwks",le="+Inf",outcome="ok"} 20.0' in text
+            return timed and 'keyturn_api_requests_total{endpoint="jwks",outcome="ok"} 20.0' in text
 
         await soon(all_counted, within=10)
 
