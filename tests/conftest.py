@@ -28,6 +28,7 @@ ON_A_CLUSTER = ("cluster", "people")
 # What the whole run left behind is looked through when all else is done.
 LAST = "secrecy"
 BUILD_LOG = PROJECT / ".run" / "cluster-build.log"
+HELM_LOG = PROJECT / ".run" / "helm-build.log"
 GATEWAYS_LOG = PROJECT / ".run" / "gateways-build.log"
 
 
@@ -68,6 +69,16 @@ def gateways_build(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     with _building(GATEWAYS_LOG, "keyturn_dev.gateway_programs"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def helm_build(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Helm, in the same way."""
+    if not any("charts" in item.path.parts for item in request.session.items):
+        yield
+        return
+    with _building(HELM_LOG, "keyturn_dev.node_programs", "helm"):
         yield
 
 

@@ -77,10 +77,12 @@ def _programs(module: Path, packages: Mapping[str, str], pinned: str, name: str,
 
 
 def main() -> int:
-    """`python -m keyturn_dev.node_programs`: have all of them ready, and print where they are."""
+    """`python -m keyturn_dev.node_programs [helm]`: have all of them ready, or Helm alone, and print where they are."""
     progress = Progress()
     try:
         print(ensure_helm(os.environ, progress))
+        if sys.argv[1:] == ["helm"]:
+            return 0
         for path in dataclasses.astuple(ensure_node_binaries(os.environ, progress)):
             print(path)
     except DevError as error:

@@ -11,6 +11,8 @@ import pytest
 from tests.charts.rendering import CHARTS, ISSUER, NAMESPACE, VALUE_SETS, objects, render, run_helm
 from tests.golden import assert_golden
 
+# The first one waits for Helm where that has to be built.
+pytestmark = pytest.mark.timeout(1500)
 value_sets = pytest.mark.parametrize("name", VALUE_SETS)
 
 
