@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,10 +22,12 @@ from keyturn_dev.loopback import free_ports
 from keyturn_dev.waiting import wait_until
 from tests.cluster.clients import World, needs, route
 from tests.documents import PROJECT
+from tests.people.metrics.picture import page
 from tests.people.metrics.test_alerts import RULES, alerts
 from tests.unit.docs.test_metrics_page import PROGRAMS, described
 
 DASHBOARD = PROJECT / "charts" / "keyturn" / "files" / "dashboard.json"
+PICTURE = PROJECT / "docs" / "images" / "dashboard.png"
 ROUNDS = 4
 # What Grafana fills in.
 VARIABLES = {"$namespace": ".*", "$__rate_interval": "30s"}
@@ -233,3 +236,42 @@ def test_objects_keys_and_replicas_are_told_as_they_are(watched: Prometheus, wor
     assert value("keyturn_operator_signing_key_next_rotation_timestamp_seconds - time()") > 0
     assert value("max(time() - keyturn_api_snapshot_checked_timestamp_seconds)") < 15
     assert 0 <= value("time() - keyturn_operator_last_sweep_timestamp_seconds") < 400
+
+
+def test_the_picture_of_the_documents_is_made_of_this_dashboard(watched: Prometheus, tmp_path: Path) -> None:
+    """docs/images/dashboard.png; UPDATE_GOLDEN=1 puts the new one there."""
+
+    def ask(expression: str) -> list[dict[str, Any]]:
+        for variable, value in VARIABLES.items():
+            expression = expression.replace(variable, value)
+        now = time.time()
+        found = watched.ask("query_range", query=expression, start=str(now - 60), end=str(now), step="1")["result"]
+        assert found, expression
+        return list(found)
+
+    text, width, height = page(json.loads(DASHBOARD.read_text(encoding="utf-8")), ask)
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    made = tmp_path / "dashboard.png"
+    chromium = shutil.which("chromium")
+    assert chromium is not None, "chromium is missing: Debian's package of this name has it"
+    subprocess.run(
+        [
+            chromium,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={width},{height}",
+            f"--screenshot={made}",
+            (tmp_path / "page.html").as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=100,
+    )
+    content = made.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 20_000
+    if os.environ.get("UPDATE_GOLDEN") == "1":
+        PICTURE.write_bytes(content)
+    kept = PICTURE.read_bytes()
+    # Width and height stand in the first chunk: those of the dashboard as it is now.
+    assert kept[16:24] == content[16:24], f"{PICTURE} is of another dashboard: UPDATE_GOLDEN=1"
