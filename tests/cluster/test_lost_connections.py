@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -13,17 +15,21 @@ import yaml
 
 from keyturn_dev import process
 from keyturn_dev.certificates import write_private
-from keyturn_dev.installation import status_of
+from keyturn_dev.cluster import Cluster
+from keyturn_dev.errors import DevError
+from keyturn_dev.installation import Installation, apply_crds, status_of
+from keyturn_dev.kubeconfig import run_kubectl
+from keyturn_dev.locking import exclusive
+from keyturn_dev.progress import Progress
 from keyturn_dev.tcp_proxy import Outage
 from keyturn_dev.waiting import wait_until
-from tests.cluster.clients import World
-from tests.cluster.conftest import StartWorld
+from tests.cluster.clients import World, world_of
+from tests.cluster.conftest import StartWorld, signing_key
 from tests.cluster.portal import Portal
 from tests.cluster.test_life_of_objects import basic_client, secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 INACTIVE_SECONDS = 70.0
 """The API server says something on every watch each minute; one that is silent for longer is given up."""
@@ -189,3 +195,82 @@ def counts(world: World, token: str) -> bool:
         trust_env=False,
     )
     return answer.status_code == 201
+
+
+@pytest.fixture
+def own_cluster(crds: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An API server that a test may end: the other tests' operators would end with theirs. `crds`: its programs are built by then."""
+    own = Cluster(tmp_path_factory.mktemp("own-cluster") / "state", progress=Progress())
+    try:
+        own.up()
+        apply_crds(own)
+        yield own
+    finally:
+        own.down()
+
+
+def restart_api_server(cluster: Cluster) -> None:
+    """Ends the API server and starts it again with the same command; what it remembered of changes is lost with it."""
+    records = cluster.state / "processes"
+    (record,) = [one for one in process.read_records(records) if one.name == "kube-apiserver"]
+    command = Path(f"/proc/{record.pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+    assert process.stop(record, grace=5)
+    environ = {"PATH": os.defpath, "HOME": str(cluster.state), "LANG": "C.UTF-8"}
+    with exclusive(cluster.state / "logs" / "again.lock", "restarting", seconds=30, on_wait=lambda _: None) as lock:
+        process.spawn(
+            record.name,
+            command,
+            records=records,
+            log=cluster.state / "logs" / "kube-apiserver-again.log",
+            environ=environ,
+            lock=lock,
+        )
+
+    def answers() -> bool:
+        try:
+            return run_kubectl(cluster.kubectl, cluster.kubeconfig, "get", "--raw", "/readyz").strip() == "ok"
+        except DevError:
+            return False
+
+    wait_until(answers, "the API server to be ready again", seconds=60, interval=0.3)
+
+
+@pytest.mark.timeout(240)
+def test_watches_that_are_told_410_begin_again_with_a_complete_list(own_cluster: Cluster, tmp_path: Path) -> None:
+    patient = {"KEYTURN_OPERATOR_LEASE_DURATION": "90", "KEYTURN_OPERATOR_RENEW_DEADLINE": "80", **SELDOM}
+    installation = Installation(own_cluster, "told-gone", tmp_path / "state", settings=patient)
+    try:
+        installation.start()
+        installation.apply([signing_key(installation.namespace)])
+        installation.wait_ready()
+        with world_of(installation, replicas=1) as world:
+            world.client("before").apply().token()
+            server = yaml.safe_load((installation.state / "operator.kubeconfig").read_text(encoding="utf-8"))
+            way = Outage(server["clusters"][0]["cluster"]["server"])
+            try:
+                rewire(world, server=way.url)
+                world.client("seen").apply(permissions=["p"])
+                before = operator(world)
+                place = world.objects.get("clientcredentials", "seen")["metadata"]["resourceVersion"]
+                # Nothing reaches the operator any more, while much is written: its place among the changes grows old.
+                way.begin()
+                late = world.client("made-meanwhile").apply(ready=False)
+                world.objects.delete("clientcredentials", "before")
+                restart_api_server(own_cluster)
+                collection = (
+                    f"{world.objects.path('clientcredentials')}?watch=true&timeoutSeconds=2&resourceVersion={place}"
+                )
+                told = run_kubectl(own_cluster.kubectl, own_cluster.kubeconfig, "get", "--raw", collection)
+                assert json.loads(told.splitlines()[0])["object"]["code"] == 410, told
+                way.end()
+                late.wait(seconds=60)
+                late.token()
+                gone = world.client("before")
+                wait_until(lambda: gone.request().status_code == 401, "the deletion to count", seconds=30)
+                assert operator(world) == before
+                assert process.is_alive(before)
+                assert probe(world, "/livez") == 200
+            finally:
+                way.close()
+    finally:
+        installation.stop()
