@@ -63,7 +63,7 @@ class ApiSettings(UserSettings):
     tls_cert_file: Path | None = setting(
         None,
         "The certificate (PEM, with what stands between it and the authority) to serve TLS 1.2 and newer with, read anew when it changes. "
-        "Unset: plain HTTP, for a proxy that ends TLS. The ports of metrics and gRPC are not concerned.",
+        "Unset: plain HTTP, for a proxy that ends TLS. The gRPC port has it too, the port of the metrics does not.",
     )
     tls_key_file: Path | None = setting(None, "The private key of that certificate (PEM, not encrypted).")
     metrics_host: str = setting("127.0.0.1", "The address of the metrics; `0.0.0.0` in a container.")
@@ -140,7 +140,7 @@ class ApiSettings(UserSettings):
     )
     accepted_audiences: Annotated[tuple[str, ...], NoDecode] = setting(
         (),
-        "Audiences that `/auth` and `/tokeninfo` accept; a token needs one of them. Empty: any.",
+        "Audiences that `/auth`, `/tokeninfo` and introspection accept; a token needs one of them. Empty: any.",
         reference="ACCEPTED_AUDIENCES",
     )
     require_audience: bool = setting(

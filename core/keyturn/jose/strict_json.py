@@ -1,4 +1,4 @@
-"""JSON objects from outside, read in only one possible way: UTF-8, no member twice, no NaN, bounded depth."""
+"""JSON objects from outside, read in only one possible way: UTF-8, no member twice, no NaN, bounded depth and numbers."""
 
 import json
 import math
@@ -6,6 +6,8 @@ import re
 from typing import Any, Final
 
 MAX_DEPTH: Final = 16
+_LEAST: Final = -(2**63)
+_GREATEST: Final = 2**64 - 1
 
 # One pass whatever the input: possessive quantifiers never look back, and an unterminated string ends the text.
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
@@ -36,7 +38,17 @@ def _finite(text: str) -> float:
     return number
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_no_constant, parse_float=_finite)
+def _whole(text: str) -> int:
+    # What is read here is written again, into tokens and answers, by a writer that has no longer integers.
+    number = int(text)
+    if not _LEAST <= number <= _GREATEST:
+        raise InvalidJson("a number is out of range")
+    return number
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_members, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
+)
 
 
 def _too_deep(data: bytes) -> bool:

@@ -1,6 +1,7 @@
 """The token endpoint's order of steps, over a store that can be away."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -273,3 +274,23 @@ async def test_the_names_under_which_users_rights_and_ids_are_read_are_no_client
     endpoint.world.change_client(allowed_custom_claims=("rights",))
     answer = await endpoint.assert_with(assertion(rights=["admin"]))
     assert ("rights" in payload(answer)) is copied
+
+
+@pytest.mark.parametrize(
+    ("written", "status"),
+    [
+        pytest.param(b"18446744073709551615", 200, id="the greatest integer of 64 bits"),
+        pytest.param(b"-9223372036854775808", 200, id="the least one"),
+        pytest.param(b"18446744073709551616", 401, id="an integer beyond"),
+        pytest.param(b"1" * 4000, 401, id="an endless one"),
+        pytest.param(b'"\\ud800"', 401, id="a text that is no Unicode"),
+        pytest.param(b"[" * 14 + b"]" * 14, 200, id="deep lists"),
+    ],
+)
+async def test_a_claim_that_is_copied_can_be_written_or_is_refused(written: bytes, status: int) -> None:
+    endpoint = Endpoint()
+    endpoint.world.change_client(allowed_custom_claims=("tenant",))
+    base = {"iss": CLIENT_ID, "sub": CLIENT_ID, "aud": ISSUER, "jti": "one", "iat": NOW - 5, "exp": NOW + 60}
+    claims = json.dumps(base).encode().removesuffix(b"}") + b',"tenant":' + written + b"}"
+    answer = await endpoint.assert_with(encode(CLIENT, {"alg": "RS256", "kid": CLIENT.kid}, claims).decode())
+    assert answer.status == status

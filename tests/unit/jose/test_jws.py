@@ -191,6 +191,8 @@ def test_claims_may_be_sixteen_deep() -> None:
         pytest.param(b'{"a":Infinity}', "NaN", id="Infinity"),
         pytest.param(b'{"a":-Infinity}', "NaN", id="-Infinity"),
         pytest.param(b'{"a":1e999}', "range", id="a number beyond the range"),
+        pytest.param(b'{"a":18446744073709551616}', "range", id="an integer beyond 64 bits"),
+        pytest.param(b'{"a":[-9223372036854775809]}', "range", id="a negative integer beyond 64 bits"),
         pytest.param(b'{"a":' + b"9" * 5000 + b"}", "not valid", id="a number of 5000 digits"),
         pytest.param(nested(17), "deep", id="seventeen deep"),
         pytest.param(b'{"a":' * 4000, "deep", id="thousands of objects"),
