@@ -213,6 +213,9 @@ class Snapshot:
                     changed_refs.add(ref)
                 else:
                     rules.pop(record.uid, None)
+            elif record.kind is Kind.ACCESS_RULE and changes.reset and record.uid in self._rules:
+                # The store is another one, the object is the same: its last readable form still forbids what a broader rule allows.
+                rules.setdefault(record.uid, self._rules[record.uid])
         table = None
         if changes.reset or self.table is None:
             table = RouteTable.build(rules.values())
