@@ -1,7 +1,7 @@
 # Thin names over short commands. `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-node check format golden bench images programs clean
+.PHONY: help run up down test test-node check format golden bench soak images programs clean
 
 UV_VERSION := 0.13.9
 UV := .tools/venv/bin/uv
@@ -71,6 +71,9 @@ golden: $(MARK) ## write the golden files anew; look at the difference before yo
 
 bench: $(MARK) ## measure tokens, tokeninfo and the gateway check on loopback
 	@$(PYTHON) -m keyturn_dev.bench
+
+soak: $(MARK) ## what takes hours: many clients, many changes, rest, a silent network (PARTS="scale idle": only those)
+	@$(PYTHON) -m keyturn_dev.soak $(if $(WRITE),--write) $(PARTS)
 
 images: $(MARK) ## build both container images, and say in dist/ what they hold (CycloneDX)
 	@$(PYTHON) -m keyturn_dev.images $(if $(BASE),--base $(BASE))

@@ -19,6 +19,7 @@ COMMANDS = sorted({(name_of(document), command) for document in DOCUMENTS for co
 VARIABLES = {
     "BASE",
     "ONCE",
+    "PARTS",
     "YES",
     "T",
     "KEYTURN_CLUSTER",
