@@ -172,14 +172,14 @@ async def test_a_check_by_grpc_has_a_span_too(later: bool) -> None:
 
 def test_where_traces_are_off_nothing_of_them_is_loaded() -> None:
     script = (
-        "import sys, keyturn_api.worker as worker, keyturn_operator.main\n"
+        "import sys, keyturn_api.service as service, keyturn_api.worker, keyturn_operator.main\n"
         "from keyturn_api.settings import ApiSettings\n"
         "settings = ApiSettings(issuer='https://issuer.example', store_url='memory://')\n"
-        "tracing = worker.start_tracing(settings)\n"
+        "tracing = service.start_tracing(settings)\n"
         "application = object()\n"
         "assert tracing is None\n"
-        "assert worker.traced(application, settings, tracing) is application\n"
-        "assert type(worker.make_metrics(settings, tracing)).__name__ == 'Metrics'\n"
+        "assert service.traced(application, settings, tracing) is application\n"
+        "assert type(service.make_metrics(settings, tracing)).__name__ == 'Metrics'\n"
         "loaded = [one for one in sys.modules if one.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))]\n"
         "loaded += [one for one in sys.modules if one.endswith('_api.tracing') or one.endswith('_operator.tracing')]\n"
         "assert not loaded, loaded\n"
