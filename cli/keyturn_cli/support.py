@@ -49,7 +49,7 @@ def collect(kube: Kube, metrics: Mapping[str, str]) -> dict[str, str]:
     for plural in KINDS:
         add(f"objects/{plural}.yaml", lambda plural=plural: documents(kube.list(kube.path(plural))))  # type: ignore[misc]
     core, apps = f"/api/v1/namespaces/{home}", f"/apis/apps/v1/namespaces/{home}"
-    add("objects/secrets.yaml", lambda: documents(kube.list(f"{core}/secrets", accept=METADATA_ONLY)))
+    add("objects/secrets.yaml", lambda: documents(names_only(kube.list(f"{core}/secrets", accept=METADATA_ONLY))))
     add("objects/deployments.yaml", lambda: documents(kube.list(f"{apps}/deployments")))
     add("objects/pods.yaml", lambda: documents(kube.list(f"{core}/pods")))
     add("objects/leases.yaml", lambda: documents(kube.list(f"/apis/coordination.k8s.io/v1/namespaces/{home}/leases")))
@@ -78,6 +78,20 @@ def collect(kube: Kube, metrics: Mapping[str, str]) -> dict[str, str]:
 def documents(objects: Sequence[Object]) -> str:
     """Objects as YAML, without what may be secret in them."""
     return "---\n".join(to_yaml(without_secrets(one)) for one in objects)
+
+
+def names_only(secrets: Sequence[Object]) -> list[Object]:
+    """Secrets with their annotations' names alone: the operator keeps the hashes of previous values in one."""
+    return [
+        {
+            **one,
+            "metadata": {
+                **one["metadata"],
+                "annotations": dict.fromkeys(one["metadata"].get("annotations") or {}, LEFT_OUT),
+            },
+        }
+        for one in secrets
+    ]
 
 
 def without_secrets(obj: Object) -> dict[str, Any]:

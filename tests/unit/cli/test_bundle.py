@@ -116,7 +116,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCluster:
 
 
 def secrets(request: httpx2.Request) -> httpx2.Response:
-    one: dict[str, Any] = {"metadata": {"name": "billing-secret"}}
+    record = {"keyturn.dev/record": "$2b$12$" + "a" * 53}
+    one: dict[str, Any] = {"metadata": {"name": "billing-secret", "annotations": record}}
     if "PartialObjectMetadataList" not in request.headers["Accept"]:
         one["data"] = {"client_secret": base64.b64encode(b"the-value-itself").decode()}
     return httpx2.Response(200, json={"items": [one]})
@@ -133,6 +134,7 @@ def test_the_archive_holds_what_helps_and_of_secrets_only_names(cluster: FakeClu
     files = unpacked(tmp_path / "support.tar.gz")
     assert "orders:read" in files["keyturn-shop/objects/clientcredentials.yaml"]
     assert "billing-secret" in files["keyturn-shop/objects/secrets.yaml"]
+    assert "keyturn.dev/record" in files["keyturn-shop/objects/secrets.yaml"]
     assert files["keyturn-shop/logs/api-0-api.log"] == "a line of the log\n"
     assert "v1.34.0" in files["keyturn-shop/versions.json"]
     assert '"check": "CRDs"' in files["keyturn-shop/doctor.json"]

@@ -60,7 +60,7 @@ def parses_as_keyturn(words: list[str], folder: Path) -> bool:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     if len(words) == 2:
-        return words[1] in group.commands
+        return words[1] in group.commands or any(words[1] in option.opts for option in group.params)
     arguments = [str(folder / word) if word.endswith(".pem") else word for word in words[2:]]
     group.commands[words[1]].make_context(words[1], arguments).close()
     return True
