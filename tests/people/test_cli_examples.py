@@ -19,6 +19,8 @@ from typer.core import TyperGroup
 from keyturn_cli.main import app
 from tests.cluster.clients import World, needs, route
 from tests.cluster.portal import Portal
+from tests.installations import StartWorld
+from tests.manifests import manifest
 from tests.people.command_line import keyturn
 
 GROUP = typer.main.get_command(app)
@@ -53,6 +55,7 @@ class Stage:
     world: World
     folder: Path
     client_id: str
+    denial: str
 
     def words(self, example: str) -> list[str]:
         """The arguments with what is called otherwise here."""
@@ -64,7 +67,11 @@ class Stage:
                 words[number] = self.client_id
             elif re.fullmatch(r"r-[0-9a-f]{32}", word):
                 words[number] = "billing"
-            elif words[number - 1] in ("-n", "--namespace") and word == "shop":
+            elif number and words[number - 1] == "--request-id":
+                words[number] = self.denial
+            elif word == "billing" and words[:2] == ["rotate", "client"]:
+                words[number] = "billing-generated"
+            elif number and words[number - 1] in ("-n", "--namespace") and word == "shop":
                 words[number] = self.world.namespace
         return words
 
@@ -97,21 +104,55 @@ def stage(world: World, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     access = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "AccessRule", "metadata": {"name": "x"}}
     shown = {**access, "spec": {"routes": [{"path": "/orders", "permissions": {"anyOf": ["orders:read"]}}]}}
     (folder / "rules" / "rules.yaml").write_text(yaml.safe_dump(shown), "utf-8")
-    return Stage(world, folder, billing.client_id)
+    generated = {"generateKey": {"secretName": "billing-generated"}}
+    world.apply(manifest("ClientCredential", "billing-generated", generated))
+    world.objects.wait_for("clientcredentials", "billing-generated")
+    denial = world.replicas[0].auth("/orders-of-nobody", billing.token())
+    assert denial.status_code == 403
+    return Stage(world, folder, billing.client_id, str(denial.json()["id"]))
 
 
-@pytest.mark.parametrize("command", list(leaves(GROUP)), ids=" ".join)
-def test_every_example_in_the_help_does_what_it_says(world: World, stage: Stage, command: tuple[str, ...]) -> None:
+def run(world: World, stage: Stage, command: tuple[str, ...], example: str, folder: Path) -> None:
+    words = stage.words(example)
+    changing = command[0] == "revoke" or command[-1] in ("approve", "suspend", "resume")
+    if changing and not {"--yes", "--dry-run", "--token"} & set(words):
+        words.append("--yes")
+    done = keyturn(world, *words, stdin=stage.typed(words), folder=folder)
+    # Here the service's own URL stands for the public one: that its private paths are seen there is what doctor is to say.
+    wanted = 1 if "--public-url" in words else 0
+    assert done.returncode == wanted, f"{example}: {done.stderr} {done.stdout}"
+
+
+def touches_the_signing_key(example: str) -> bool:
+    """Such examples would take other tests' tokens away."""
+    return "signing-key" in example
+
+
+@pytest.mark.parametrize("command", [one for one in leaves(GROUP) if one[-1] != "signing-key"], ids=" ".join)
+def test_every_example_in_the_help_does_what_it_says(
+    world: World, stage: Stage, command: tuple[str, ...], tmp_path: Path
+) -> None:
     found = examples(command)
     assert found
-    for example in found:
-        words = stage.words(example)
-        changing = command[0] == "revoke" or command[-1] in ("approve", "suspend", "resume")
-        if changing and not {"--yes", "--dry-run", "--token"} & set(words):
-            words.append("--yes")
-        done = keyturn(world, *words, stdin=stage.typed(words), folder=stage.folder)
-        # Here the service's own URL stands for the public one: that its private paths are seen there is what doctor is to say.
-        wanted = 1 if "--public-url" in words else 0
-        assert done.returncode == wanted, f"{example}: {done.stderr} {done.stdout}"
+    for number, example in enumerate(found):
+        if touches_the_signing_key(example):
+            continue
+        folder = stage.folder
+        if command == ("keygen",):
+            # It leaves alone what is there.
+            folder = tmp_path / str(number)
+            folder.mkdir()
+        run(world, stage, command, example, folder)
         if command[-1] == "suspend":
             assert keyturn(world, "clients", "resume", "billing", "--yes").returncode == 0
+
+
+def test_so_do_those_that_touch_the_signing_key(start_world: StartWorld, tmp_path: Path) -> None:
+    own = start_world(signing={"publishBefore": "1s"})
+    (tmp_path / "auth.json").touch()
+    stage = Stage(own, tmp_path, "", "")
+    commands = [("rotate", "signing-key"), ("revoke",)]
+    found = [(command, one) for command in commands for one in examples(command) if touches_the_signing_key(one)]
+    assert len(found) >= 3
+    for command, example in found:
+        run(own, stage, command, example, tmp_path)
