@@ -103,7 +103,11 @@ def stage(world: World, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     (folder / "rules").mkdir()
     access = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "AccessRule", "metadata": {"name": "x"}}
     shown = {**access, "spec": {"routes": [{"path": "/orders", "permissions": {"anyOf": ["orders:read"]}}]}}
-    (folder / "rules" / "rules.yaml").write_text(yaml.safe_dump(shown), "utf-8")
+    for number, name in enumerate(("shop", "health")):
+        other = {"metadata": {"name": name}, "spec": {"routes": [{"path": f"/{name}", "public": True}]}}
+        (folder / "rules" / f"{name}.yaml").write_text(yaml.safe_dump({**shown, **(other if number else {})}), "utf-8")
+    case = {"request": "GET https://shop.example/orders/7", "permissions": ["orders:read"], "expect": "allow"}
+    (folder / "cases.yaml").write_text(yaml.safe_dump([case]), "utf-8")
     generated = {"generateKey": {"secretName": "billing-generated"}}
     world.apply(manifest("ClientCredential", "billing-generated", generated))
     world.objects.wait_for("clientcredentials", "billing-generated")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bcrypt
 import pytest
+import yaml
 
 from keyturn_cli import change
 from keyturn_cli.kube import open_kube
@@ -145,8 +146,9 @@ def test_the_support_archive_has_the_logs_and_no_secret(world: World, tmp_path: 
     assert "cli-bundled" in files["objects/clientcredentials.yaml"]
     assert "keyturn_api_applied_revision" in files["metrics/replica-0.txt"]
     assert files["logs/api.log"]
-    assert "data:" not in files["objects/secrets.yaml"]
-    assert "name: keyturn" in files["objects/secrets.yaml"]
+    secrets = list(yaml.safe_load_all(files["objects/secrets.yaml"]))
+    assert "keyturn" in [one["metadata"]["name"] for one in secrets]
+    assert all(set(one) == {"apiVersion", "kind", "metadata"} for one in secrets)
 
 
 def test_nothing_is_written_while_a_key_stands_in_a_log(world: World, tmp_path: Path) -> None:
