@@ -26,6 +26,7 @@ EPILOG: Final = (
     + "\n\nExit codes: 0 ended by Ctrl-C; 2 the command line or the kubeconfig can't be used, or the port is taken."
 )
 LOOPBACK: Final = "127.0.0.1"
+BACKLOG: Final = 128
 
 
 def check_urls(values: list[str] | None) -> list[str]:
@@ -112,6 +113,8 @@ def _listen(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((LOOPBACK, port))
+        # From here on a browser waits instead of being refused.
+        listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         raise CommandError(
