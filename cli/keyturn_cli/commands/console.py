@@ -90,7 +90,7 @@ def console(
     from ..console.serve import serve
     from ..console.service import Service
 
-    with open_kube(kubeconfig=kubeconfig, context=context, namespace=namespace) as kube, _listen(port) as listening:
+    with open_kube(kubeconfig=kubeconfig, context=context, namespace=namespace) as kube, listen(port) as listening:
         access = find_access(kubeconfig=kubeconfig, context=context)
         door = Door(listening.getsockname()[1])
         shared = Console(
@@ -108,7 +108,7 @@ def console(
         serve(shared, listening)
 
 
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

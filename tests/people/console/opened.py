@@ -27,11 +27,12 @@ RBAC = "rbac.authorization.k8s.io"
 
 @dataclass
 class Opened:
-    """A running console: its address, and what the browser complained of."""
+    """A running console: its address, and what the browser complained of. `foreign`: it was shown other pages, too."""
 
     url: str
     process: subprocess.Popen[str]
     complaints: list[str] = field(default_factory=list)
+    foreign: bool = False
 
     @property
     def origin(self) -> str:

@@ -86,7 +86,7 @@ def test_an_edit_made_meanwhile_is_shown_and_not_overwritten(world: World, conso
     spec = world.objects.get("clientcredentials", "edited")["spec"]
     assert (spec["suspended"], spec["description"]) == (True, "by somebody else")
     world.objects.wait_for("clientcredentials", "edited", "False", reason="Suspended")
-    assert edited.request().status_code == 401
+    world.seconds_until(lambda: edited.request().status_code == 401, "the client to get no token")
 
 
 def test_whoever_may_only_look_sees_no_button_that_fails(world: World, console: OpenConsole, tmp_path: Path) -> None:

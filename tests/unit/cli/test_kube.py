@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from keyturn_cli.errors import CommandError, Exit
-from keyturn_cli.kube import Absent, Kube, Refused, open_kube
+from keyturn_cli.kube import Absent, Gone, Kube, Refused, open_kube
 
 Answer = Callable[[httpx2.Request], httpx2.Response]
 PATH = "/apis/keyturn.dev/v1alpha1/namespaces/shop/signingkeys/keyturn"
@@ -131,3 +131,65 @@ def test_tls_material_that_is_none_is_a_usage_error(
     with pytest.raises(CommandError) as caught:
         open_kube(kubeconfig=config(tmp_path, cluster, user))
     assert caught.value.code is Exit.USAGE
+
+
+def test_a_deletion_names_the_object_that_was_read() -> None:
+    seen: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        return httpx2.Response(200, json={"kind": "Status"})
+
+    kube(answer).delete(PATH, uid="u", version="7")
+    (request,) = seen
+    assert (request.method, request.url.path, request.url.query) == ("DELETE", PATH, b"")
+    assert json.loads(request.content) == {"preconditions": {"uid": "u", "resourceVersion": "7"}}
+
+
+def test_a_dry_run_says_so() -> None:
+    seen: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        return httpx2.Response(200, json={"metadata": {}})
+
+    kube(answer).patch(PATH, {}, dry_run=True)
+    assert dict(seen[0].url.params) == {"fieldManager": "keyturn", "dryRun": "All"}
+
+
+def test_a_watch_tells_each_event_and_ends() -> None:
+    seen: list[httpx2.Request] = []
+    body = (
+        b'{"type": "ADDED", "object": {"metadata": {"name": "a"}}}\n\n{"type": "DELETED", "object": {}}\n{"type": "BOO'
+    )
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        return httpx2.Response(200, content=body)
+
+    # What was cut off by the end is no event.
+    assert list(kube(answer).watch(PATH, "5", seconds=60)) == [("ADDED", {"metadata": {"name": "a"}}), ("DELETED", {})]
+    assert seen[0].url.params["resourceVersion"] == "5"
+    assert seen[0].url.params["allowWatchBookmarks"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param(status(410), Gone, id="too old a version"),
+        pytest.param(
+            lambda _: httpx2.Response(200, content=b'{"type": "ERROR", "object": {"code": 410}}\n'),
+            Gone,
+            id="it grew old",
+        ),
+        pytest.param(
+            lambda _: httpx2.Response(200, content=b'{"type": "ERROR", "object": {}}\n'), CommandError, id="an error"
+        ),
+        pytest.param(lambda _: httpx2.Response(200, content=b"[]\n"), CommandError, id="no event"),
+        pytest.param(lambda _: httpx2.Response(200, content=b"x" * 5_000_000), CommandError, id="an endless event"),
+        pytest.param(status(403), Refused, id="no right"),
+    ],
+)
+def test_a_watch_that_fails_says_how(answer: Answer, kind: type[CommandError]) -> None:
+    with pytest.raises(kind):
+        list(kube(answer).watch(PATH, "5", seconds=60))
