@@ -238,7 +238,30 @@ class ClientAuthenticator:
         client_id = credential.client_id
         if attempt.client_id is not None and attempt.client_id != client_id:
             raise invalid_client("client_id differs from the one in Basic", reason=refusal.WRONG_SUBJECT)
-        wait = self._limiter.begin(client_id[:_MAX_CLIENT_ID], attempt.address, now)
+        known = self._snapshot.client(client_id)
+        state = None if known is None or known.state.auth_method != credential.method else known.state
+        # A crowd with one secret is one guess. Only where it was wrong does each of them count.
+        joins = self._verifier.is_under_way(client_id, state, credential.secret, now)
+        if not joins:
+            self._count(client_id, attempt.address, now)
+        try:
+            proven = await self._verifier.verify(client_id, state, credential.secret, now)
+        except ApiError:
+            if not joins:
+                self._limiter.succeeded(client_id[:_MAX_CLIENT_ID], attempt.address)  # nothing was tried
+            raise
+        if proven is None or state is None:
+            if joins:
+                self._count(client_id, attempt.address, self._clock())
+            # The same whatever is wrong: who guesses learns nothing about which clients exist, and how they authenticate.
+            raise invalid_client("client id and secret do not fit", reason="wrong_secret")
+        if not joins:
+            self._limiter.succeeded(client_id[:_MAX_CLIENT_ID], attempt.address)
+        return self._look_again(ProvenClient(state, proven.id, {}, ()))
+
+    def _count(self, client_id: str, address: str, now: float) -> None:
+        """Counts a guess. Raises `ApiError` 429 where there were too many."""
+        wait = self._limiter.begin(client_id[:_MAX_CLIENT_ID], address, now)
         if wait is not None:
             raise ApiError(
                 429,
@@ -247,20 +270,6 @@ class ClientAuthenticator:
                 reason="guessing",
                 headers=[(b"retry-after", b"%d" % int(wait + 1))],
             )
-        known = self._snapshot.client(client_id)
-        state = None if known is None or known.state.auth_method != credential.method else known.state
-        try:
-            proven = self._verifier.matches_at_once(state, credential.secret, now) or await self._verifier.verify(
-                state, credential.secret, now
-            )
-        except ApiError:
-            self._limiter.succeeded(client_id[:_MAX_CLIENT_ID], attempt.address)  # nothing was tried
-            raise
-        if proven is None or state is None:
-            # The same whatever is wrong: who guesses learns nothing about which clients exist, and how they authenticate.
-            raise invalid_client("client id and secret do not fit", reason="wrong_secret")
-        self._limiter.succeeded(client_id[:_MAX_CLIENT_ID], attempt.address)
-        return self._look_again(ProvenClient(state, proven.id, {}, ()))
 
     def _look_again(self, client: ProvenClient) -> ProvenClient:
         """The client as it is now: hashing and writing take time, in which it, or what it proved itself by, may have been withdrawn."""

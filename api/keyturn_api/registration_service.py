@@ -9,6 +9,7 @@ from keyturn.snapshot import Snapshot
 from keyturn.store.interface import ReplicaRegistry
 from keyturn_api.administration import Administration
 from keyturn_api.client_configuration import ClientConfiguration
+from keyturn_api.client_secrets import SecretVerifier
 from keyturn_api.initial_access import InitialAccessTokens
 from keyturn_api.kubernetes import Kubernetes
 from keyturn_api.metrics import Metrics
@@ -54,6 +55,7 @@ def build_registration(
     snapshot: Snapshot,
     changes: SnapshotChanges,
     replicas: ReplicaRegistry,
+    verifier: SecretVerifier,
     replica_id: str,
 ) -> RegistrationService:
     """All parts over one Kubernetes API."""
@@ -65,7 +67,7 @@ def build_registration(
         settings, snapshot, registrar, tokens, administration, RateLimiter(settings.registrations_per_minute)
     )
     updates = min(settings.registrations_per_minute, _UPDATES_PER_MINUTE)
-    configuration = ClientConfiguration(settings, snapshot, registrar, RateLimiter(updates))
+    configuration = ClientConfiguration(settings, snapshot, registrar, RateLimiter(updates), verifier)
     return RegistrationService(
         registration,
         configuration,

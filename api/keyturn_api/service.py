@@ -148,6 +148,7 @@ def build(
             snapshot=snapshot,
             changes=changes,
             replicas=store,
+            verifier=verifier,
             replica_id=own_id,
         )
     framework = build_framework(

@@ -16,10 +16,12 @@ import bcrypt
 # bcrypt reads 72 bytes and no more: a longer secret would be cut, and two different ones taken for the same.
 MAX_SECRET_BYTES: Final = 72
 DEFAULT_COST: Final = 10
+MIN_COST: Final = 4
 
 _GENERATED: Final = "$keyturn-sha256$"
 _SALT_BYTES: Final = 16
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}", re.ASCII)
+_ANY_BCRYPT: Final = re.compile(r"\$2[aby]\$([0-3][0-9])\$[./A-Za-z0-9]{53}", re.ASCII)
 
 
 class UnusableSecret(ValueError):
@@ -73,6 +75,12 @@ def is_foreign_hash(text: str) -> bool:
 def is_slow(hashed: str) -> bool:
     """Whether verifying takes long enough to need the bounded pool."""
     return not hashed.startswith(_GENERATED)
+
+
+def bcrypt_cost(hashed: str) -> int:
+    """The cost of a bcrypt hash: with each step hashing takes twice the time. 0 where this is no whole bcrypt hash."""
+    whole = _ANY_BCRYPT.fullmatch(hashed)
+    return 0 if whole is None else int(whole[1])
 
 
 def _check(secret: bytes) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import base64
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import httpx2
 import pytest
 from fastapi import FastAPI
@@ -16,10 +18,12 @@ from fastapi import FastAPI
 from keyturn.clients.registration import Registration as Registered
 from keyturn.clients.state import ClientKey, ClientState, SecretHash
 from keyturn.records import Kind, Replica
+from keyturn.secrets import hash_secret
 from keyturn.store.memory import MemoryStore
 from keyturn_api import registrar, registration_upkeep
 from keyturn_api.administration import Administration
 from keyturn_api.application import build_framework
+from keyturn_api.client_secrets import SecretVerifier
 from keyturn_api.follower import Follower
 from keyturn_api.readiness import Readiness
 from keyturn_api.registration import is_pending
@@ -66,6 +70,7 @@ class Place:
             snapshot=self.world.snapshot,
             changes=self.changes,
             replicas=self.store,
+            verifier=SecretVerifier(cost=4, queue=16, capacity=10),
             replica_id="own",
         )
         measured = metrics()
@@ -329,6 +334,36 @@ async def test_an_update_over_an_edit_of_somebody_else_keeps_that_edit(place: Pl
     body = {"client_id": client["client_id"], "jwks": {"keys": [KEY]}, "client_name": "New"}
     assert (await place.manage("PUT", client, body)).status_code == 200
     assert (obj["spec"]["permissions"], obj["spec"]["clientName"]) == (["orders:read"], "New")
+
+
+@pytest.mark.parametrize(
+    ("secret", "expected"),
+    [
+        pytest.param("from elsewhere", 200, id="its own, which somebody brought"),
+        pytest.param("another", 400, id="one of its choice"),
+        pytest.param(17, 400, id="no text"),
+    ],
+)
+async def test_a_secret_in_an_update_must_be_the_clients_and_is_hashed_off_the_event_loop(
+    place: Place, secret: Any, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await told(place, {"token_endpoint_auth_method": "client_secret_basic"})
+    known = place.world.snapshot.client(client["client_id"])
+    assert known is not None
+    brought = (SecretHash(hash_secret(b"from elsewhere", 4), None, "own/u/1"),)
+    state = dataclasses.replace(known.state, secrets=brought)
+    place.world.change((Kind.CLIENT, known.uid, state.to_body()))
+    threads: set[str] = set()
+    check = bcrypt.checkpw
+
+    def checking(password: bytes, hashed: bytes) -> bool:
+        threads.add(threading.current_thread().name.partition("_")[0])
+        return check(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", checking)
+    answer = await place.manage("PUT", client, {"client_id": client["client_id"], "client_secret": secret})
+    assert answer.status_code == expected, answer.text
+    assert threads == ({"secrets"} if isinstance(secret, str) else set())
 
 
 async def test_an_update_that_does_not_come_into_force_is_taken_back(place: Place) -> None:

@@ -205,8 +205,9 @@ async def test_wrong_secrets_are_limited_before_hashing_and_the_limit_ends() -> 
 
 async def test_a_full_queue_of_hashes_is_503_at_once() -> None:
     endpoint = Endpoint(secret_world(SecretHash(hash_generated(b"one"), None, "uid/1")), hash_queue=1)
-    endpoint.verifier._waiting = 1
-    assert (await endpoint.send(basic(b"no"))).status == 503
+    answers = await asyncio.gather(*(endpoint.send(basic(secret)) for secret in (b"no", b"neither")))
+    assert [answer.status for answer in answers] == [401, 503]
+    assert (await endpoint.send(basic(b"neither"))).status == 401
 
 
 async def test_a_client_id_field_must_be_the_one_in_basic() -> None:
