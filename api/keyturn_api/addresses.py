@@ -65,6 +65,12 @@ class CallerAddresses:
         return any(address in network for network in self._trusted)
 
 
+def caller_address(scope: Scope) -> str:
+    """The address that was settled for this request; empty where the connection has none."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
 def counted(address: str) -> str:
     """What a limit counts by: the address, and of IPv6 the network of 64 bits, since one subscriber has all of its addresses."""
     if ":" not in address:

@@ -10,8 +10,10 @@ from typing import Any, Final, Literal
 from keyturn.jose import base64url
 from keyturn.jose.strict_json import parse_object
 from keyturn_api import audit
+from keyturn_api.addresses import Network
 from keyturn_api.cache import GenerationCache
-from keyturn_api.errors import INVALID_REQUEST, INVALID_TOKEN, ApiError, unavailable
+from keyturn_api.errors import INVALID_REQUEST, INVALID_TOKEN, SLOW_DOWN, ApiError, unavailable
+from keyturn_api.guessing import GuessLimiter
 from keyturn_api.kubernetes import GROUP, Kubernetes, KubernetesError, Object, path
 from keyturn_api.logs import get_logger
 
@@ -23,10 +25,15 @@ _ACCESS_REVIEWS: Final = path("authorization.k8s.io/v1", "subjectaccessreviews")
 # Long enough for a burst of calls; a right that was taken away counts for no longer than this.
 _REMEMBERED: Final = 5.0
 _CAPACITY: Final = 1000
+# Anybody can write a JWT for our audience: an address makes the API server look at so many. More than may wait here, so that a crowd of
+# callers that are allowed never seems to be one of guesses.
+_FAILURES_PER_MINUTE: Final = 100
 _AT_ONCE: Final = 8
 _WAITING: Final = 64
 _MAX_TOKEN: Final = 16 * 1024
 _MAX_LOGGED: Final = 256
+# What a token says of its holder proves nothing, so that there is no name to count by besides the address.
+_ANYBODY: Final = "kubernetes"
 _NONE: Final[Mapping[str, tuple[str, ...]]] = {}
 
 
@@ -54,6 +61,7 @@ class Administration:
         issuer: str,
         enabled: bool = True,
         server_tokens: bool = False,
+        exempt: Sequence[Network] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kubernetes = kubernetes if enabled else None
@@ -62,6 +70,8 @@ class Administration:
         self._server_tokens = server_tokens
         self._clock = clock
         self._known: GenerationCache[bytes, tuple[float, Caller]] = GenerationCache(_CAPACITY)
+        self._refused: GenerationCache[bytes, float] = GenerationCache(_CAPACITY)
+        self._limiter = GuessLimiter(_FAILURES_PER_MINUTE, exempt)
         self._calls = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
 
@@ -82,13 +92,15 @@ class Administration:
         verb: Verb,
         namespace: str,
         request_id: str,
+        address: str,
         resource: str = "clientcredentials",
         name: str | None = None,
     ) -> Caller:
         """Who calls, for certain, if RBAC allows them `verb` on `resource` of our group in the namespace.
 
+        `address` is the caller's: those whom Kubernetes refuses are counted by it.
         Raises `ApiError`: 404 without administration, 401 for no token that counts, 403 for a denied one (which leaves an audit
-        record), 503 while Kubernetes does not answer.
+        record), 429 after too many of either, 503 while Kubernetes does not answer.
         """
         if self._kubernetes is None:
             raise ApiError(404, INVALID_REQUEST, "no such endpoint: this installation has no administration by tokens")
@@ -105,8 +117,11 @@ class Administration:
         remembered = self._known.get(key)
         if remembered is not None and 0 <= self._clock() - remembered[0] < _REMEMBERED:
             return remembered[1]
+        if self._was_refused(token):
+            raise _not_accepted()
         if self._waiting >= _WAITING:
             raise unavailable("too many tokens are being reviewed", reason="reviews_full")
+        self._count(address)
         self._waiting += 1
         try:
             async with self._calls:
@@ -114,6 +129,7 @@ class Administration:
                 caller = await self._authenticate(self._kubernetes, token)
                 allowed = await self._is_allowed(self._kubernetes, caller, _attributes(verb, resource, namespace, name))
         except KubernetesError as error:
+            self._limiter.succeeded(_ANYBODY, address)  # nothing was refused
             _log.warning("review_failed", cause=str(error), request_id=request_id)
             raise unavailable(
                 "Kubernetes does not answer", reason="kubernetes", retry_after=5, cause=str(error)
@@ -130,8 +146,25 @@ class Administration:
                 object=f"{namespace}/{name or '*'}",
             )
             raise ApiError(403, ACCESS_DENIED, f"not allowed to {verb} {resource} in this namespace", reason="denied")
+        self._limiter.succeeded(_ANYBODY, address)
         self._known.put(key, (asked_at, caller))
         return caller
+
+    def _count(self, address: str) -> None:
+        """Counts a question to Kubernetes as one that it refuses, until it is known better. Raises `ApiError` 429."""
+        wait = self._limiter.begin(_ANYBODY, address, self._clock())
+        if wait is not None:
+            raise ApiError(
+                429,
+                SLOW_DOWN,
+                "too many tokens were refused, try again later",
+                reason="guessing",
+                headers=[(b"retry-after", b"%d" % int(wait + 1))],
+            )
+
+    def _was_refused(self, token: bytes) -> bool:
+        at = self._refused.get(_key(token))
+        return at is not None and 0 <= self._clock() - at < _REMEMBERED
 
     def _may_count(self, token: bytes) -> bool:
         """Keeps off the API server what it would refuse anyway: no JWT for our audience."""
@@ -147,7 +180,8 @@ class Administration:
         if caller is None and self._server_tokens:
             caller = await self._review(kubernetes, token, [])
         if caller is None:
-            raise _unauthorized(INVALID_TOKEN, "Kubernetes does not accept the token", reason="not_authenticated")
+            self._refused.put(_key(token), self._clock())
+            raise _not_accepted()
         return caller
 
     @staticmethod
@@ -214,6 +248,10 @@ def _key(token: bytes, *parts: str) -> bytes:
     for part in parts:
         digest.update(b"%d:%b" % (len(part), part.encode()))
     return digest.digest()
+
+
+def _not_accepted() -> ApiError:
+    return _unauthorized(INVALID_TOKEN, "Kubernetes does not accept the token", reason="not_authenticated")
 
 
 def _unauthorized(code: str, description: str, *, reason: str) -> ApiError:

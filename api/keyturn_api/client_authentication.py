@@ -19,6 +19,7 @@ from keyturn.tokens.assertion import (
     verify_assertion,
 )
 from keyturn.tokens.refusal import TokenRefused
+from keyturn_api.addresses import caller_address
 from keyturn_api.client_secrets import SecretVerifier, invalid_client, parse_basic
 from keyturn_api.errors import INVALID_CLIENT, SLOW_DOWN, ApiError, invalid_request, unavailable
 from keyturn_api.form import Form
@@ -73,11 +74,10 @@ class ProvenClient:
 
 def read_attempt(scope: Scope, form: Form) -> Attempt:
     """What the request brings to prove its client. Raises `ApiError` invalid_request or invalid_client."""
-    client = scope.get("client")
     return Attempt(
         credential=_credential(scope, form),
         client_id=form.get("client_id"),
-        address=client[0] if client else "",
+        address=caller_address(scope),
     )
 
 

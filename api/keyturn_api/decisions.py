@@ -72,7 +72,9 @@ def make_decisions(
 
 
 async def _authorize(
-    administration: Administration, namespace: str, authorization: bytes | None, request_id: str
+    administration: Administration, namespace: str, authorization: bytes | None, request_id: str, address: str
 ) -> Administrator:
     """Explanations name rules and clients of the whole installation, so its namespace's right to `explain` is asked for."""
-    return await administration.authorize(authorization, verb="explain", namespace=namespace, request_id=request_id)
+    return await administration.authorize(
+        authorization, verb="explain", namespace=namespace, request_id=request_id, address=address
+    )

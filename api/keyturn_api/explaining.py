@@ -13,6 +13,7 @@ from keyturn.rules.asked import NoRequest, parse_request
 from keyturn.snapshot import Snapshot
 from keyturn.store.interface import StoreUnavailable
 from keyturn.timestamps import format_rfc3339
+from keyturn_api.addresses import caller_address
 from keyturn_api.denials import Denials
 from keyturn_api.errors import INVALID_REQUEST, ApiError, invalid_request, unavailable
 from keyturn_api.explanations import Asker, Explainer
@@ -40,8 +41,8 @@ class Administrator(Protocol):
     def username(self) -> str: ...
 
 
-Authorize = Callable[[bytes | None, str], Awaitable[Administrator]]
-"""From Authorization and request id to who asks, if RBAC allows them to `explain`. Raises `ApiError`."""
+Authorize = Callable[[bytes | None, str, str], Awaitable[Administrator]]
+"""From Authorization, request id and the caller's address to who asks, if RBAC allows them to `explain`. Raises `ApiError`."""
 
 
 class ExplainEndpoint:
@@ -75,7 +76,7 @@ class ExplainEndpoint:
                 raise ApiError(405, INVALID_REQUEST, "use POST", headers=[(b"allow", b"POST")])
             if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
                 raise invalid_request("more than one Authorization header")
-            administrator = await self._authorize(header(scope, b"authorization"), identifier)
+            administrator = await self._authorize(header(scope, b"authorization"), identifier, caller_address(scope))
             asked = _read(await read_body(scope, receive, self._max_body_bytes))
             if not self._snapshot.loaded:
                 raise unavailable("the service has not loaded its rules yet", reason="not_loaded")

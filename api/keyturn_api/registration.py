@@ -12,7 +12,7 @@ from keyturn.clients.state import SECRET_METHODS, ClientState
 from keyturn.secrets import hash_generated
 from keyturn.snapshot import Client, Snapshot
 from keyturn_api import audit
-from keyturn_api.addresses import counted
+from keyturn_api.addresses import caller_address, counted
 from keyturn_api.administration import Administration
 from keyturn_api.client_information import client_information, no_store
 from keyturn_api.errors import INVALID_TOKEN, SLOW_DOWN, ApiError, unavailable
@@ -73,7 +73,7 @@ class Registration:
     async def register(self, scope: Scope, receive: Receive) -> Response:
         """RFC 7591 section 3."""
         now = self._clock()
-        address = scope["client"][0] if scope.get("client") else ""
+        address = caller_address(scope)
         self._limit(address, now)
         created_by = self._authorize(scope)
         body = await read_body(scope, receive, self._settings.max_body_bytes)
@@ -109,6 +109,7 @@ class Registration:
             verb="create",
             namespace=self._registrar.namespace,
             request_id=request_id(scope),
+            address=caller_address(scope),
         )
         body = await read_body(scope, receive, self._settings.max_body_bytes)
         asked = parse_internal(parse_json(body, header(scope, b"content-type")))

@@ -118,6 +118,7 @@ def build(
         issuer=settings.issuer,
         enabled=settings.administration,
         server_tokens=settings.administration_server_tokens,
+        exempt=settings.rate_limit_exempt,
     )
     namespace = "" if kubernetes is None else kubernetes.namespace
     introspection = Introspection(

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from keyturn.clients.state import ClientState
+from keyturn_api.addresses import caller_address
 from keyturn_api.client_authentication import Attempt, ClientAuthenticator, ProvenClient, read_attempt
 from keyturn_api.errors import INVALID_REQUEST, ApiError, invalid_request
 from keyturn_api.form import parse_form
@@ -26,7 +27,7 @@ class Administration(Protocol):
     """Asks Kubernetes whose token that is, and whether its holder may do this. Raises `ApiError`."""
 
     async def authorize(
-        self, authorization: bytes | None, *, verb: Verb, namespace: str, request_id: str
+        self, authorization: bytes | None, *, verb: Verb, namespace: str, request_id: str, address: str
     ) -> Administrator: ...
 
 
@@ -90,7 +91,11 @@ class Askers:
             client, _ = await self._authenticator.authenticate(question.attempt, _nothing_to_decide)
             return Asker(client.state.client_id, client.state)
         administrator = await self._administration.authorize(
-            question.authorization, verb=self._verb, namespace=self._namespace, request_id=request_id(scope)
+            question.authorization,
+            verb=self._verb,
+            namespace=self._namespace,
+            request_id=request_id(scope),
+            address=caller_address(scope),
         )
         return Asker(administrator.username, None)
 

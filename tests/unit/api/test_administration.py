@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def administration(api: KubernetesApi, **options: Any) -> Administration:
 
 
 async def ask(one: Administration, authorization: bytes | None = GOOD, **question: Any) -> Caller:
-    return await one.authorize(authorization, **{"verb": "create", "namespace": "team", "request_id": "r1", **question})
+    base = {"verb": "create", "namespace": "team", "request_id": "r1", "address": "192.0.2.1"}
+    return await one.authorize(authorization, **{**base, **question})
 
 
 async def refused(one: Administration, authorization: bytes | None = GOOD, **question: Any) -> ApiError:
@@ -193,7 +195,65 @@ async def test_what_was_allowed_counts_for_seconds_and_for_this_question_only(ap
     assert len(api.calls) == 10
 
 
-async def test_what_was_refused_is_asked_again(api: KubernetesApi) -> None:
+async def test_a_token_that_was_refused_is_remembered_for_seconds(api: KubernetesApi) -> None:
+    clock = Clock()
+    one = administration(api, clock=clock)
+    good = api.answers["POST", TOKEN_REVIEWS]
+    api.answers["POST", TOKEN_REVIEWS] = lambda _: {"status": {"authenticated": False}}
+    for verb in ("create", "revoke"):
+        assert (await refused(one, verb=verb)).status == 401
+    assert len(api.calls) == 1
+    api.answers["POST", TOKEN_REVIEWS] = good
+    await ask(one, jwt(iss="k", aud=AUDIENCE, sub="another"))
+    clock.now += 6
+    await ask(one)
+
+
+@pytest.mark.parametrize(
+    ("review", "answer", "expected"),
+    [
+        pytest.param(TOKEN_REVIEWS, {"authenticated": False}, 401, id="with tokens that somebody made up"),
+        pytest.param(ACCESS_REVIEWS, {"allowed": False}, 403, id="with tokens that allow nothing"),
+    ],
+)
+async def test_an_address_asks_kubernetes_in_vain_so_often_and_no_more(
+    review: str, answer: dict[str, Any], expected: int, api: KubernetesApi
+) -> None:
+    clock = Clock()
+    one = administration(api, clock=clock, exempt=[ip_network("198.51.100.0/24")])
+    good = api.answers["POST", review]
+    api.answers["POST", review] = lambda _: {"status": answer}
+
+    async def try_often(address: str) -> list[int]:
+        tokens = [jwt(iss="k", aud=AUDIENCE, sub=f"{address}-{number}") for number in range(110)]
+        return [(await refused(one, token, address=address)).status for token in tokens]
+
+    assert await try_often("192.0.2.1") == [expected] * 100 + [429] * 10
+    asked = len(api.calls)
+    error = await refused(one, GOOD, address="192.0.2.1")
+    assert (error.status, error.code) == (429, "slow_down")
+    assert 1 <= int(dict(error.headers)[b"retry-after"]) <= 61
+    assert len(api.calls) == asked
+    assert await try_often("198.51.100.7") == [expected] * 110
+    api.answers["POST", review] = good
+    await ask(one, address="192.0.2.2")
+    clock.now += 61
+    await ask(one, address="192.0.2.1")
+
+
+async def test_neither_those_who_are_allowed_nor_an_absence_of_kubernetes_count(api: KubernetesApi) -> None:
+    one = administration(api)
+    good = api.answers["POST", TOKEN_REVIEWS]
+    for number in range(110):
+        await ask(one, jwt(iss="k", aud=AUDIENCE, sub=str(number)))
+    api.answers["POST", TOKEN_REVIEWS] = lambda _: httpx2.ConnectError("down")
+    for _ in range(110):
+        assert (await refused(one)).status == 503
+    api.answers["POST", TOKEN_REVIEWS] = good
+    await ask(one)
+
+
+async def test_what_rbac_denied_is_asked_again(api: KubernetesApi) -> None:
     one = administration(api)
     api.answers["POST", ACCESS_REVIEWS] = lambda _: {"status": {"allowed": False}}
     await refused(one)

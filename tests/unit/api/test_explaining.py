@@ -30,7 +30,7 @@ class Person:
     username: str = "ann"
 
 
-async def allowed(authorization: bytes | None, request_id: str) -> Person:
+async def allowed(authorization: bytes | None, request_id: str, address: str) -> Person:
     if authorization != b"Bearer kubernetes":
         raise ApiError(401, "unauthorized", "a Kubernetes token is needed", headers=[(b"www-authenticate", b"Bearer")])
     return Person()

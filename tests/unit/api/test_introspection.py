@@ -29,7 +29,9 @@ class Kubernetes:
         self.verb = verb
         self.asked: list[tuple[str, str]] = []
 
-    async def authorize(self, authorization: bytes | None, *, verb: Verb, namespace: str, request_id: str) -> User:
+    async def authorize(
+        self, authorization: bytes | None, *, verb: Verb, namespace: str, request_id: str, address: str
+    ) -> User:
         self.asked.append((verb, namespace))
         if authorization != b"Bearer good":
             raise ApiError(401, "invalid_token", "not accepted")
