@@ -275,9 +275,9 @@ async def test_a_storm_of_wrong_secrets_neither_fails_nor_slows_decisions(instal
         one_hash = time.monotonic() - began
         storm = [
             asyncio.ensure_future(
-                http.post("/oauth/token", data=grant, headers=basic("team.secret", b"no"), timeout=60)
+                http.post("/oauth/token", data=grant, headers=basic("team.secret", b"no %d" % number), timeout=60)
             )
-            for _ in range(20)
+            for number in range(20)
         ]
         taken = []
         while not all(request.done() for request in storm):
