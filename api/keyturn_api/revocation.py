@@ -11,10 +11,11 @@ from keyturn.store.interface import RevocationLog, StoreUnavailable
 from keyturn.tokens.access import AccessToken
 from keyturn.tokens.refusal import TokenRefused
 from keyturn_api import audit
-from keyturn_api.errors import ApiError, unavailable
+from keyturn_api.errors import SLOW_DOWN, ApiError, unavailable
 from keyturn_api.http import NO_STORE, Receive, Response, Scope, oauth_error, request_id, response
 from keyturn_api.logs import get_logger
 from keyturn_api.metrics import Metrics
+from keyturn_api.revocation_quota import RevocationQuota
 from keyturn_api.token_questions import Asker, Askers, read_question
 from keyturn_api.verified import AccessTokens
 
@@ -38,6 +39,7 @@ class RevocationEndpoint:
         metrics: Metrics,
         *,
         max_body_bytes: int,
+        per_client: int,
         clock_skew: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -46,6 +48,7 @@ class RevocationEndpoint:
         self._tokens = tokens
         self._store = store
         self._metrics = metrics
+        self._quota = RevocationQuota(per_client)
         self._max_body_bytes = max_body_bytes
         self._remember = clock_skew + _REMEMBER_LONGER
         self._clock = clock
@@ -95,13 +98,30 @@ class RevocationEndpoint:
         _log.info("nothing_revoked", reason=reason, asker=asker.name, request_id=request_id(scope))
         return None
 
+    def _count(self, client_id: str, revocation: Revocation) -> None:
+        wait = self._quota.take(client_id, revocation.expires_at, self._clock())
+        if wait is not None:
+            raise ApiError(
+                429,
+                SLOW_DOWN,
+                "too many tokens of this client stand as revoked: revokeTokensIssuedBefore of its ClientCredential revokes all at once",
+                reason="too_many_revoked",
+                headers=[(b"retry-after", b"%d" % int(wait + 1))],
+            )
+
     async def _revoke(self, token: AccessToken, asker: Asker, scope: Scope) -> None:
         revocation = Revocation(token.token_hash, token.expires_at + self._remember)
+        # Whom Kubernetes lets revoke is trusted, and must not be stopped by what the client has used up.
+        counts = asker.client is not None
+        if counts:
+            self._count(token.client_id, revocation)
         try:
             async with asyncio.timeout(_STORE_SECONDS):
                 await self._store.revoke([revocation])
         except (StoreUnavailable, TimeoutError) as error:
             self._metrics.store_failures.labels("revoke").inc()
+            if counts:
+                self._quota.give_back(token.client_id, revocation.expires_at)
             raise unavailable(
                 "the store does not answer, so the token is not revoked", reason="store_unavailable", cause=str(error)
             ) from None

@@ -135,6 +135,7 @@ def build(
         store,
         metrics,
         max_body_bytes=settings.max_body_bytes,
+        per_client=settings.revocations_per_client,
         clock_skew=settings.clock_skew_seconds,
     )
     decisions = make_decisions(

@@ -176,6 +176,13 @@ class ApiSettings(UserSettings):
         ge=0,
         le=10_000,
     )
+    revocations_per_client: int = setting(
+        10_000,
+        "Tokens that a client may have revoked at `/oauth/revoke` and that have not ended yet, beyond that 429: every replica holds each "
+        "in memory. Each worker counts for itself, and callers with a Kubernetes token are not counted; 0 switches the limit off.",
+        ge=0,
+        le=1_000_000,
+    )
     rate_limit_exempt: Annotated[tuple[Network, ...], NoDecode] = setting(
         (), "Networks whose addresses no such limit concerns, such as `127.0.0.0/8`."
     )

@@ -170,6 +170,7 @@ class World:
                     "forwarded_header": "forwarded",
                     "bcrypt_cost": str(SLOW_COST),
                     "hash_queue": "1",
+                    "revocations_per_client": "2",
                     "secret_cache": "0",
                     "token_cache": "0",
                 }

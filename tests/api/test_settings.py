@@ -242,7 +242,7 @@ async def _(_: World, running: Running) -> None:
 
 @shows("HASH_QUEUE", by="limits")
 async def _(_: World, running: Running) -> None:
-    tries = (_try_secret(running, b"wrong", address="192.0.2.7") for _ in range(4))
+    tries = (_try_secret(running, b"wrong %d" % number, address="192.0.2.7") for number in range(4))
     assert sorted(await asyncio.gather(*tries)) == [401, 503, 503, 503]
 
 
@@ -253,6 +253,15 @@ async def _(_: World, running: Running) -> None:
         started = time.monotonic()
         assert await _try_secret(running, SECRET, address="192.0.2.6") == 200
         assert time.monotonic() - started > 0.05
+
+
+@shows("REVOCATIONS_PER_CLIENT", by="limits")
+async def _(_: World, running: Running) -> None:
+    statuses = []
+    for _attempt in range(3):
+        data = {"token": await running.access_token()} | form(assertion(APP, "team.app"))
+        statuses.append((await running.http.post("/oauth/revoke", data=data)).status_code)
+    assert statuses == [200, 200, 429]
 
 
 @shows("TOKEN_CACHE", by="limits")

@@ -97,6 +97,7 @@ class Endpoint:
             self.store,
             self.metrics,
             max_body_bytes=chosen.max_body_bytes,
+            per_client=chosen.revocations_per_client,
             clock_skew=chosen.clock_skew_seconds,
             clock=lambda: self.clock[0],
         )

@@ -7,6 +7,7 @@ import pytest
 from keyturn.store.memory import MemoryStore
 from keyturn_api import audit
 from keyturn_api.http import Response
+from keyturn_api.revocation_quota import RevocationQuota
 from tests.unit.api.endpoints import Endpoint, assertion, basic, proof
 from tests.unit.api.test_introspection import OTHER, Kubernetes, User, world_of_two
 from tests.unit.api.worlds import access_token, content, fields
@@ -121,6 +122,51 @@ async def test_who_may_revoke_by_kubernetes_revokes_any_clients_token(records: l
     assert kubernetes.asked == [("revoke", "team")]
     assert [record["who"] for record in records] == [User.username]
     assert len(await revoked(endpoint.store)) == 1
+
+
+async def test_a_client_has_so_many_tokens_revoked_at_a_time_and_is_told_what_to_do_instead() -> None:
+    endpoint = Endpoint(world_of_two(), revocations_per_client=2)
+    tokens = [access_token(sub=OTHER, client_id=OTHER, jti=f"t{number}") for number in range(3)]
+    for token in tokens[:2]:
+        assert is_done(await endpoint.revoke(token, basic(b"one", OTHER)))
+    assert is_done(await endpoint.revoke(tokens[0], basic(b"one", OTHER)))  # stands already
+    answer = await endpoint.revoke(tokens[2], basic(b"one", OTHER))
+    assert (answer.status, content(answer)["error"]) == (429, "slow_down")
+    assert "revokeTokensIssuedBefore" in content(answer)["error_description"]
+    assert 600 < int(fields(answer)["retry-after"]) <= 600 + 10 + 60 + 600 + 1
+    assert content(await endpoint.introspect(tokens[2], basic(b"one", OTHER)))["active"] is True
+    assert len(await revoked(endpoint.store)) == 2
+    # Another client is not concerned.
+    assert is_done(await endpoint.revoke(access_token(), **proof()))
+    endpoint.clock[0] += int(fields(answer)["retry-after"])
+    later = access_token(sub=OTHER, client_id=OTHER, jti="t9", iat=endpoint.clock[0], exp=endpoint.clock[0] + 600)
+    assert is_done(await endpoint.revoke(later, basic(b"one", OTHER)))
+
+
+async def test_who_may_revoke_by_kubernetes_is_not_stopped_by_what_the_client_has_used_up() -> None:
+    endpoint = Endpoint(revocations_per_client=1, administration=Kubernetes("revoke"))
+    assert is_done(await endpoint.revoke(access_token(), **proof()))
+    for number in range(3):
+        assert is_done(await endpoint.revoke(access_token(jti=f"n{number}"), ALL))
+    assert len(await revoked(endpoint.store)) == 4
+
+
+async def test_a_revocation_that_the_store_did_not_take_is_not_counted() -> None:
+    endpoint = Endpoint(world_of_two(), revocations_per_client=1)
+    own = access_token(sub=OTHER, client_id=OTHER)
+    endpoint.store.available = False
+    for _ in range(3):
+        assert (await endpoint.revoke(own, basic(b"one", OTHER))).status == 503
+    endpoint.store.available = True
+    assert is_done(await endpoint.revoke(own, basic(b"one", OTHER)))
+
+
+def test_the_count_of_revocations_holds_no_more_than_what_stands() -> None:
+    quota = RevocationQuota(2)
+    for number in range(5000):
+        assert quota.take(f"client-{number}", NOW + number + 60, NOW + number) is None
+    assert len(quota._clients) < 3000
+    assert all(RevocationQuota(0).take("one", NOW + 60, NOW) is None for _ in range(10))
 
 
 async def test_a_token_of_a_suspended_client_is_revoked_for_good() -> None:
