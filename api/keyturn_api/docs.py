@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from keyturn_api import gateway_docs, registration_docs, token_docs
+from keyturn_api.docs_parts import problem
 
 PROBES_TAG: Final = {"name": "Probes", "description": "For Kubernetes and load balancers."}
 TAGS: Final = (token_docs.TAG, registration_docs.TAG, gateway_docs.TAG, token_docs.METADATA_TAG, PROBES_TAG)
@@ -29,6 +30,9 @@ def add(schema: dict[str, Any], *, prefix: str, base_url: str, header_prefix: st
     """The framework's own document with all else in front of it."""
     others = {**token_docs.paths(base_url), **gateway_docs.paths(base_url, header_prefix)}
     schema["paths"] = {**{f"{prefix}{path}": item for path, item in others.items()}, **schema["paths"]}
+    for item in schema["paths"].values():
+        for operation in item.values():
+            _add_limits(operation["responses"])
     components = schema.setdefault("components", {})
     for kind, members in (
         ("securitySchemes", {**SECURITY_SCHEMES, **registration_docs.SECURITY_SCHEMES}),
@@ -36,3 +40,18 @@ def add(schema: dict[str, Any], *, prefix: str, base_url: str, header_prefix: st
     ):
         components[kind] = {**components.get(kind, {}), **members}
     return schema
+
+
+def _add_limits(answers: dict[str, Any]) -> None:
+    """What every operation may answer before it is reached; a body that takes too long is refused in the operation's own form."""
+    slow = problem("The request took too long to arrive: 10 seconds for its header fields.")
+    if "413" in answers:
+        slow["description"] = (
+            "The request took too long to arrive: 10 seconds for its header fields, and as long for its body."
+        )
+        slow["content"] |= {kind: {"schema": media["schema"]} for kind, media in answers["413"]["content"].items()}
+    answers["408"] = slow
+    # RFC 6585 section 5
+    answers["431"] = problem(
+        "A header field has more than 16 KiB, or target and fields together have more than 32 KiB."
+    )

@@ -105,6 +105,7 @@ def paths(base_url: str, header_prefix: str) -> dict[str, Any]:
                     "404": problem("No such client or denial; or the installation has no administration by tokens."),
                     "405": problem("Use POST."),
                     "413": problem("The body is too long."),
+                    "429": problem("Too many tokens were refused by Kubernetes: see Retry-After."),
                     "503": problem("Kubernetes or the store does not answer."),
                 },
             }

@@ -146,7 +146,7 @@ def add_routes(
             summary="Make a client, as an internal caller",
             description="For callers that Kubernetes RBAC lets create ClientCredentials in the installation's namespace.",
             status_code=201,
-            responses={201: docs.information("The client."), **docs.errors(400, 401, 403, 405, 413, 503)},
+            responses={201: docs.information("The client."), **docs.errors(400, 401, 403, 405, 413, 429, 503)},
             openapi_extra={
                 "requestBody": docs.body("InternalClient", docs.CLIENTS_EXAMPLES),
                 "security": [{"kubernetesToken": []}],

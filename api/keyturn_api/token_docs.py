@@ -133,7 +133,7 @@ def _revoke(url: str) -> dict[str, Any]:
                 _404="",
                 _405="",
                 _413="",
-                _429="",
+                _429="Too many wrong secrets, or too many tokens of this client that stand as revoked: see Retry-After.",
                 _503="Nothing was revoked. Try again: see Retry-After.",
             ),
         },

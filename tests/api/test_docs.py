@@ -53,6 +53,16 @@ async def test_every_operation_says_what_it_takes_and_what_it_answers(shared: Ru
             assert "503" in answers, name
 
 
+async def test_every_operation_names_the_answers_to_what_is_too_long_or_too_slow(shared: Running) -> None:
+    for name, operation in operations(await document(shared)):
+        answers = operation["responses"]
+        assert set(answers["431"]["content"]) == {"application/problem+json"}, name
+        kinds = {"application/problem+json"}
+        if "requestBody" in operation:
+            kinds |= set(answers["413"]["content"])
+        assert set(answers["408"]["content"]) == kinds, name
+
+
 def _has_examples(media: dict[str, Any], schema: dict[str, Any]) -> bool:
     reference = media["schema"].get("$ref", "")
     return "example" in json.dumps(schema["components"]["schemas"].get(reference.rpartition("/")[2], {}))
