@@ -8,7 +8,7 @@ local TIMEOUT = 500
 -- Keyturn's words about the caller. A gateway of its own KEYTURN_HEADER_PREFIX changes them here and in haproxy.cfg.
 local IDENTITY = { "mia-userid", "mia-groups", "mia-userproperties", "mia-clientid" }
 -- What the caller has sent that Keyturn needs to see; two of a kind stay two.
-local CREDENTIALS = { "authorization", "cookie", "x-request-id" }
+local CREDENTIALS = { "authorization", "cookie", "x-request-id", "traceparent" }
 -- What a denied caller sees of Keyturn's answer.
 local ANSWER = { "content-type", "cache-control", "www-authenticate", "retry-after", "x-request-id", "mia-allowed" }
 

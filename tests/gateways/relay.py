@@ -7,14 +7,16 @@ from typing import Literal
 # `refused`: nothing listens; `silent`: nobody answers; `busy`: Keyturn's own 503; `junk`: what answers is not Keyturn;
 # `cut`: it ends in the middle.
 State = Literal["up", "refused", "silent", "busy", "junk", "cut"]
+_KEPT = 65_536
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nmia-allowed: 0\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
 
 
 class Relay:
-    """Hands bytes on between a port of its own and Keyturn's."""
+    """Hands bytes on between a port of its own and Keyturn's. `asked`: the last of what went to Keyturn, as it went."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
+        self.asked = bytearray()
         self._target = target
         self._state: State = "up"
         self._server: asyncio.Server | None = None
@@ -64,15 +66,18 @@ class Relay:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers.add(back)
         try:
-            await asyncio.gather(_pass(reader, back), _pass(there, writer))
+            await asyncio.gather(_pass(reader, back, self.asked), _pass(there, writer))
         finally:
             self._writers.discard(back)
             back.close()
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray | None = None) -> None:
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(65536):
+            if seen is not None:
+                seen += data
+                del seen[:-_KEPT]
             writer.write(data)
             await writer.drain()
     with contextlib.suppress(OSError, RuntimeError):
