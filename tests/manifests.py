@@ -150,6 +150,11 @@ def full_signing_key() -> Manifest:
     spec = {
         "algorithm": "RS256",
         "size": 3072,
+        "rotateEvery": "720h",
+        "publishBefore": "1h",
+        "retainAfter": "24h",
+        "importFrom": {"secretName": "old-key", "key": "old.pem", "passphraseKey": "passphrase", "kid": "old kid"},
+        "deletionPolicy": "Delete",
         "secretName": "full-keyring",
         "revokeTokensIssuedBefore": "2026-01-01T00:00:00Z",
     }
@@ -161,12 +166,14 @@ def full_signing_key_status() -> Manifest:
     return {
         "observedGeneration": 1,
         "secretName": "full-keyring",
+        "nextRotationAt": "2026-02-28T08:00:00Z",
         "keys": [
             {
                 "kid": "2026-01",
                 "state": "Active",
                 "algorithm": "RS256",
                 "size": 3072,
+                "imported": True,
                 **dict.fromkeys(times, "2026-01-31T08:00:00Z"),
             }
         ],

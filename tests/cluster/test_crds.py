@@ -131,8 +131,8 @@ def test_a_write_to_the_object_cannot_set_its_status(kubectl: Kubectl, plural: s
         ),
         (
             "sk",
-            ["ALGORITHM", "SIZE", "ACTIVE", "READY", "REASON", "AGE"],
-            ["RS256", "2048", "2026-01", "True", "Accepted"],
+            ["ACTIVE", "NEXT ROTATION", "READY", "REASON", "AGE"],
+            ["2026-01", "2026-02-28T08:00:00Z", "True", "Accepted"],
         ),
         (
             "ar",
@@ -175,7 +175,8 @@ def test_a_client_of_ten_lines_is_accepted(kubectl: Kubectl) -> None:
 def test_a_signing_key_needs_no_spec(kubectl: Kubectl) -> None:
     given = manifests.manifest("SigningKey", "bare", {})
     del given["spec"]
-    assert kubectl.apply(given)["spec"] == {"algorithm": "RS256", "size": 2048}
+    schedule = {"rotateEvery": "720h", "publishBefore": "10m", "retainAfter": "0s"}
+    assert kubectl.apply(given)["spec"] == {"algorithm": "RS256", "size": 2048, "deletionPolicy": "Retain", **schedule}
 
 
 # --- What the API server refuses -----------------------------------------------------------------------------------------------------
@@ -385,7 +386,15 @@ REFUSALS = [
     case("a suspension that is no boolean", "spec.suspended", lambda: client(suspended="yes")),
     case("an algorithm that is none of ours", "Unsupported value", lambda: signing_key(algorithm="HS256")),
     case("a weak signing key", "Unsupported value", lambda: signing_key(size=1024)),
-    case("a rotation schedule, which comes later", "rotateEvery", lambda: signing_key(rotateEvery="720h")),
+    case("a rotation in less than a second", "must be 0s or at least 1s", lambda: signing_key(rotateEvery="0.5s")),
+    case("no time for a key to be known", "must be from 1s to 720h", lambda: signing_key(publishBefore="0s")),
+    case(
+        "a key that is not known before its successor comes",
+        "publishBefore must be shorter than rotateEvery",
+        lambda: signing_key(rotateEvery="1h", publishBefore="1h"),
+    ),
+    case("a key that is kept for years", "must be at most 8784h", lambda: signing_key(retainAfter="9000h")),
+    case("an import of no Secret", "secretName", lambda: signing_key(importFrom={"key": "old.pem"})),
     case("a rule without routes", "spec.routes", rule),
     case(
         "a rule of a mode that comes later",
