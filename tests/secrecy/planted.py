@@ -107,7 +107,10 @@ class Planted:
                 pair = base64.b64decode(credentials, validate=True).decode()
             except ValueError:
                 return
-            self.value("a secret in Basic", pair.partition(":")[2])
+            sent = pair.partition(":")[2]
+            # A test that tries a stored hash, or the name of a client, in place of its secret finds it where it has it from.
+            if not sent.startswith("$"):
+                self.value("a secret in Basic", sent)
             if len(pair.partition(":")[2]) >= LEAST:
                 self._window("a Basic header", credentials.rstrip("=")[-WINDOW:])
 
