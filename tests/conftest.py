@@ -50,10 +50,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if part_of(item) in {PARTS.index(part) for part in ON_A_CLUSTER}:
             item.add_marker("cluster")
-        if part_of(item) >= PARTS.index("api"):
-            # Real processes on a shared machine: a host that stands still for a minute fails one of them. Each second try is listed in
-            # the summary and is a fault to be found; unit and store tests have none.
-            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, sent by OTLP over HTTP: the part that both programs share. Nothing of it is loaded where traces are off."""
+"""Traces by OpenTelemetry, sent by OTLP over HTTP as JSON: what both programs share. Nothing of it is loaded where traces are off."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ def start(service: str, endpoint: str, *, ratio: float, instance: str) -> Tracin
     Raises `TracingUnavailable`.
     """
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.exporter.otlp.json.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor

@@ -1,5 +1,6 @@
 """What holds for the project's files as a whole."""
 
+import importlib.metadata
 import operator
 import os
 import re
@@ -29,6 +30,17 @@ def own_files(folder: Path = PROJECT) -> Iterator[Path]:
             yield from own_files(Path(entry.path))
         else:
             yield Path(entry.path)
+
+
+def test_no_two_packages_bring_the_same_file() -> None:
+    """Which of the two an environment or an image gets would be a matter of chance."""
+    owners: dict[str, set[str]] = {}
+    for package in importlib.metadata.distributions():
+        for path in package.files or ():
+            if path.suffix in (".py", ".so"):
+                owners.setdefault(str(path), set()).add(package.name)
+    assert len(owners) > 1000
+    assert {path: names for path, names in owners.items() if len(names) > 1} == {}
 
 
 def test_no_source_root_is_a_package() -> None:
