@@ -12,11 +12,12 @@ from keyturn.records import Kind, Record, StoredRecord
 from keyturn.store.interface import Fenced, StoreError
 from keyturn_operator.context import Context, path_of
 from keyturn_operator.kube.client import Object, collection
-from keyturn_operator.kube.errors import KubeError, KubeUnavailable
+from keyturn_operator.kube.errors import Forbidden, KubeError, KubeUnavailable
 from keyturn_operator.logs import get_logger
 from keyturn_operator.queue import Key, Priority
 from keyturn_operator.references import place_of
 from keyturn_operator.rows import Known, digest, key_of
+from keyturn_operator.scope import WHOLE_CLUSTER
 from keyturn_operator.settings import API_VERSION, PLURALS
 
 log = get_logger("sweep")
@@ -55,12 +56,13 @@ def plan(
     *,
     watched: Container[str],
     complete: bool,
+    refused: Container[str] = (),
     first: bool,
 ) -> Plan:
     """Compares what the store held before the list with the list.
 
     `first`, after a takeover: every object is looked at, changed ones before the rest, since a change may restrict. Removals are
-    considered after a complete list only.
+    considered after a complete list only, and not in the `refused` namespaces, which may not be listed.
     """
     result = Plan()
     rowless = dict(listed)
@@ -71,7 +73,7 @@ def plan(
         if there is None or there.uid != record.uid:
             if record.namespace not in watched:
                 result.unwatched.append(record)
-            elif complete:
+            elif complete and record.namespace not in refused:
                 result.suspects.append(record)
             continue
         rowless.pop(key, None)
@@ -114,6 +116,8 @@ class Sweeper:
         self._first = True
         self._asked = asyncio.Event()
         self.listed: set[Key] = set()
+        self.refused: frozenset[str] = frozenset()
+        """Namespaces of the installation's list whose rights are gone. No restart brings them back: it is told by the metrics."""
 
     async def run(self) -> None:
         """Sweeps until cancelled. A sweep that failed is repeated soon. Raises Fenced when another process has taken over."""
@@ -131,8 +135,9 @@ class Sweeper:
                 complete = False
             if complete:
                 self._first = False
-                self._context.metrics.last_sweep.set(time.time())
                 self._swept()
+            if complete and not self.refused:
+                self._context.metrics.last_sweep.set(time.time())
             else:
                 self._context.metrics.sweep_failures.inc()
             pause = interval if complete else min(RETRY, interval)
@@ -145,7 +150,7 @@ class Sweeper:
         self._asked.set()
 
     async def sweep(self) -> bool:
-        """One sweep; whether everything could be listed."""
+        """One sweep; whether everything could be listed that may be."""
         context = self._context
         # The store first: a row written after the list would look like one without an object.
         rows = await context.store.live()
@@ -160,6 +165,7 @@ class Sweeper:
             context.rows.known,
             watched=context.scope,
             complete=complete,
+            refused=self.refused,
             first=self._first,
         )
         for key, priority in decided.queue.items():
@@ -176,6 +182,7 @@ class Sweeper:
     async def _list(self) -> tuple[dict[Key, Listed], bool]:
         listed: dict[Key, Listed] = {}
         complete = True
+        refused = set()
         for kind in (Kind.SIGNING_KEY, Kind.CLIENT, Kind.ACCESS_RULE):
             for namespace in self._context.scope.places:
                 path = collection(API_VERSION, PLURALS[kind], namespace)
@@ -184,15 +191,19 @@ class Sweeper:
                     found = {Key(kind, *place_of(one)): Listed.read(one) for one in objects}
                 except (KubeError, KubeUnavailable, KeyError, TypeError, ValueError) as error:
                     log.warning(
-                        "a list is not complete: nothing is removed in this sweep",
+                        "a list is not complete: nothing is removed where it was asked for",
                         kind=str(kind),
                         namespace=namespace,
                         cause=str(error),
                     )
-                    complete = False
+                    if isinstance(error, Forbidden) and namespace not in (WHOLE_CLUSTER, self._context.scope.home):
+                        refused.add(namespace)
+                    else:
+                        complete = False
                     self._context.metrics.kubernetes_failures.labels("sweep").inc()
                     continue
                 listed |= {key: one for key, one in found.items() if key.namespace in self._context.scope}
+        self.refused = frozenset(refused)
         return listed, complete
 
     async def _is_gone(self, record: Record) -> bool:

@@ -123,6 +123,18 @@ async def test_a_kind_that_cannot_be_listed_removes_nothing_of_any_kind(failure:
     assert key(Kind.CLIENT, "new") in stage.queued, "what can be done is done"
 
 
+async def test_a_namespace_whose_rights_are_gone_keeps_its_rows_and_no_other_waits_for_it() -> None:
+    stage = await Stage.make(namespaces=(NAMESPACE, "lost"))
+    await stage.store.put(record(), epoch=1)
+    await stage.store.put(record("b", namespace="lost"), epoch=1)
+    for plural in PLURALS.values():
+        stage.kube.failures[("list", collection(API_VERSION, plural, "lost"))] = Forbidden("GET", 403)
+    swept = Swept(stage)
+    assert await swept.sweeper.sweep(), "a restart would bring no right back"
+    assert swept.deleted == [(A, "uid-a")]
+    assert swept.sweeper.refused == {"lost"}
+
+
 async def test_an_object_that_is_there_after_all_keeps_its_row() -> None:
     stage = await Stage.make()
     await stage.store.put(record(), epoch=1)
