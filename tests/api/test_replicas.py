@@ -1,11 +1,13 @@
 """Replicas and workers: what one of them may do once, and how soon all of them follow a change."""
 
 import asyncio
+import contextlib
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from keyturn.keys.plan import withdraw
 from keyturn.keys.state import KeyPhase
 from keyturn.records import Kind
+from keyturn.store import schema
 from tests.api.conftest import APP, SECRET
 from tests.api.installation import ApiProcess, Installation, assertion, form
 from tests.api.test_token import basic
@@ -183,17 +186,55 @@ async def test_a_compromised_key_is_gone_from_jwks_and_verifies_nothing(installa
         assert (await http.post("/oauth/token", data=form(assertion(APP, "team.app")))).status_code == 503
 
 
+@contextlib.contextmanager
+def store_away(folder: Path) -> Iterator[Path]:
+    """The file of the store, where no replica finds it."""
+    database = folder / "keyturn.sqlite"
+    for file in folder.glob("keyturn.sqlite*"):
+        file.rename(file.with_name(f"away-{file.name}"))
+    database.mkdir()  # so that no new one can be made in its place
+    try:
+        yield folder / "away-keyturn.sqlite"
+    finally:
+        database.rmdir()
+        for file in folder.glob("away-*"):
+            file.rename(file.with_name(file.name.removeprefix("away-")))
+
+
+def set_schema_version(database: Path, version: str) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as file, file:
+        file.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = '{version}'")
+
+
+async def test_a_replica_of_the_older_version_serves_on_when_a_newer_one_has_migrated_and_the_store_went_away_once(
+    installation: Installation, tmp_path: Path
+) -> None:
+    process = await installation.start().ready()
+    async with client(process) as http:
+        token = await get_token(http)
+        with store_away(tmp_path) as database:
+            assert (await http.post("/oauth/token", data=form(assertion(APP, "team.app")))).status_code == 503
+            set_schema_version(database, "9999")
+        for _ in range(20):
+            assert await decide(http, token) == 200
+            refused = await http.post("/oauth/token", data=form(assertion(APP, "team.app")))
+            assert (refused.status_code, refused.json()["error"]) == (503, "temporarily_unavailable")
+            await asyncio.sleep(0.1)
+        set_schema_version(tmp_path / "keyturn.sqlite", schema.HEAD)
+
+        async def back() -> bool:
+            return (await http.post("/oauth/token", data=form(assertion(APP, "team.app")))).status_code == 200
+
+        await soon(back, within=10)
+
+
 async def test_with_the_store_away_decisions_go_on_and_assertions_get_503(
     installation: Installation, tmp_path: Path
 ) -> None:
     process = await installation.start().ready()
     async with client(process) as http:
         token = await get_token(http)
-        database = tmp_path / "keyturn.sqlite"
-        for file in tmp_path.glob("keyturn.sqlite*"):
-            file.rename(file.with_name(f"away-{file.name}"))
-        database.mkdir()  # so that no new one can be made in its place
-        try:
+        with store_away(tmp_path):
             answer = await http.post("/oauth/token", data=form(assertion(APP, "team.app")))
             assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
             assert answer.headers["retry-after"]
@@ -204,10 +245,6 @@ async def test_with_the_store_away_decisions_go_on_and_assertions_get_503(
                 "/oauth/token", data={"grant_type": "client_credentials"}, headers=basic("team.secret", SECRET)
             )
             assert secret.status_code == 200
-        finally:
-            database.rmdir()
-            for file in tmp_path.glob("away-*"):
-                file.rename(file.with_name(file.name.removeprefix("away-")))
 
         async def back() -> bool:
             return (await http.post("/oauth/token", data=form(assertion(APP, "team.app")))).status_code == 200

@@ -79,6 +79,20 @@ async def test_a_database_that_a_newer_program_migrated_is_refused_and_left_alon
     await older.close()
 
 
+async def test_for_a_process_that_runs_while_a_newer_one_migrates_the_store_is_away(durable: Backend) -> None:
+    running = durable.connect()
+    await running.put(client("a"), epoch=0)
+    await execute(durable.url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
+    assert [row.record.name for row in await running.live()] == ["a"], (
+        "nothing asks for the version while all goes well"
+    )
+    assert isinstance(running, SqlStore)
+    running._current = False  # as after a connection that was cut
+    with pytest.raises(StoreUnavailable, match="newer version"):
+        await running.put(client("b"), epoch=0)
+    await running.close()
+
+
 async def test_the_migrations_make_the_tables_that_the_program_expects(durable: Backend) -> None:
     store = durable.connect()
     await store.open()

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from keyturn.store import schema
 from keyturn.store.finishing import finished
-from keyturn.store.interface import Fenced, StoreError, StoreUnavailable
+from keyturn.store.interface import Fenced, SchemaTooNew, StoreError, StoreUnavailable
 from keyturn.store.migrate import is_current, migrate, new_tag
 
 _MIGRATION_SECONDS = 120.0
@@ -36,6 +36,7 @@ class SqlDatabase(ABC):
         self._time_limit = time_limit
         self._clock = clock
         self._current = False
+        self._served = False
         self._migrating = asyncio.Lock()
         self.calls: set[asyncio.Task[Any]] = set()
 
@@ -135,11 +136,17 @@ class SqlDatabase(ABC):
     async def _make_current(self) -> None:
         if self._current:  # by whom this one waited for
             return
-        async with self._engine.connect() as connection:
-            current = await is_current(connection)
-        if not current:
-            await self._migrate()
-        self._current = True
+        try:
+            async with self._engine.connect() as connection:
+                current = await is_current(connection)
+            if not current:
+                await self._migrate()
+        except SchemaTooNew as error:
+            if self._served:
+                # An upgrade goes on: its new processes have migrated before this one was ended. It goes on with what it has in memory.
+                raise StoreUnavailable(str(error)) from error
+            raise
+        self._current = self._served = True
 
     async def _migrate(self) -> None:
         async with self._engine.connect() as plain:
