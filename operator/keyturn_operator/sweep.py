@@ -133,6 +133,9 @@ class Sweeper:
                 failed = metrics.store_failures if isinstance(error, StoreError) else metrics.kubernetes_failures
                 failed.labels("sweep").inc()
                 complete = False
+                if isinstance(error, StoreError):
+                    # A restart brings no store back: for liveness the sweep has been tried.
+                    self._swept()
             if complete:
                 self._first = False
                 self._swept()

@@ -1,9 +1,12 @@
+import asyncio
+import contextlib
 import dataclasses
 
 import pytest
 
 from keyturn.clients.state import ClientState
 from keyturn.records import Kind, Record, StoredRecord
+from keyturn.store.interface import StoreUnavailable
 from keyturn_operator.kube.client import Object, collection
 from keyturn_operator.kube.errors import Forbidden, Gone, KubeUnavailable
 from keyturn_operator.queue import Key, Priority
@@ -88,10 +91,11 @@ def test_a_row_of_a_namespace_that_is_not_watched_any_more_goes_without_being_re
 class Swept:
     def __init__(self, stage: Stage) -> None:
         self.deleted: list[tuple[Key, str]] = []
+        self.ended: list[bool] = []
         self.sweeper = Sweeper(
             stage.context,
             deleted=lambda one, uid: self.deleted.append((one, uid)),
-            swept=lambda: None,
+            swept=lambda: self.ended.append(True),
             found=lambda _rows: None,
         )
 
@@ -133,6 +137,26 @@ async def test_a_namespace_whose_rights_are_gone_keeps_its_rows_and_no_other_wai
     assert await swept.sweeper.sweep(), "a restart would bring no right back"
     assert swept.deleted == [(A, "uid-a")]
     assert swept.sweeper.refused == {"lost"}
+
+
+@pytest.mark.parametrize(
+    ("failure", "counts"),
+    [
+        pytest.param(StoreUnavailable("away"), True, id="the store is away"),
+        pytest.param(KubeUnavailable("GET"), False, id="the API server is away"),
+    ],
+)
+async def test_liveness_is_held_against_the_operator_where_a_restart_may_help(failure: Exception, counts: bool) -> None:
+    stage = await Stage.make()
+    swept = Swept(stage)
+
+    async def fail() -> bool:
+        raise failure
+
+    swept.sweeper.sweep = fail  # type: ignore[method-assign]
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(swept.sweeper.run(), timeout=0.05)
+    assert bool(swept.ended) is counts
 
 
 async def test_an_object_that_is_there_after_all_keeps_its_row() -> None:
