@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     import httpx2
 
-ACCOUNT: Final = "keyturn-explain"
+# The chart makes an account for each verb that the command needs.
+_OURS: Final = "keyturn-"
+EXPLAIN_ACCOUNT: Final = _OURS + "explain"
+REVOKE_ACCOUNT: Final = _OURS + "revoke"
 TOKEN_VARIABLE: Final = "KEYTURN_ADMIN_TOKEN"
 EXPLAIN_PATH: Final = "/explain"
 REVOKE_PATH: Final = "/oauth/revoke"
@@ -49,8 +52,12 @@ def find_url(kube: Kube) -> str | None:
     return None
 
 
-def admin_token(kube: Kube | None, *, audience: str, account: str | None, own_token: str | None) -> str:
+def admin_token(
+    kube: Kube | None, *, audience: str, account: str | None, own_token: str | None, default: str = EXPLAIN_ACCOUNT
+) -> str:
     """A token for the audience: of the environment, of the kubeconfig if it is for us, else a ServiceAccount's by TokenRequest.
+
+    `default`: the chart's account for what is to be done, where `account` names no other.
 
     Raises:
         NoAdminToken: none of these ways is open.
@@ -66,7 +73,7 @@ def admin_token(kube: Kube | None, *, audience: str, account: str | None, own_to
             f"Name a kubeconfig, or put a token for the audience {audience} into {TOKEN_VARIABLE}.",
             Exit.USAGE,
         )
-    name = account or ACCOUNT
+    name = account or default
     body = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",
@@ -77,7 +84,8 @@ def admin_token(kube: Kube | None, *, audience: str, account: str | None, own_to
     except (Absent, Refused) as error:
         raise NoAdminToken(
             f"No token could be had for the ServiceAccount {kube.namespace}/{name}. {error.problem}",
-            "Name one that may `explain` clientcredentials with --service-account, and that you may create tokens for.",
+            f"Name one with --service-account that may `{default.removeprefix(_OURS)}` clientcredentials, and that you may create "
+            "tokens for.",
             Exit.REFUSED,
         ) from None
     token = (made.get("status") or {}).get("token")

@@ -83,7 +83,8 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def stage(world: World, tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    Portal(world).caller("keyturn-explain", "explain", "revoke")
+    for verb in ("explain", "revoke"):
+        Portal(world).caller(f"keyturn-{verb}", verb)
     folder = tmp_path_factory.mktemp("examples")
     billing = world.client("billing").apply(permissions=["orders:read"], audiences=["orders"])
     registration = {"requested": {"permissions": ["orders:read"]}}

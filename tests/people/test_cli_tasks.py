@@ -25,7 +25,8 @@ from tests.sample_keys import sample_key
 @pytest.fixture(scope="module")
 def accounts(world: World) -> None:
     """The ServiceAccount whose token the command shows to the service."""
-    Portal(world).caller("keyturn-explain", "explain", "revoke")
+    for verb in ("explain", "revoke"):
+        Portal(world).caller(f"keyturn-{verb}", verb)
 
 
 def test_a_registration_is_found_approved_and_gets_a_token(world: World) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ..admin_api import ACCOUNT, admin_token, ask, audience_of, find_url
+from ..admin_api import EXPLAIN_ACCOUNT, admin_token, ask, audience_of, find_url
 from ..cluster_rules import account_from_cluster
 from ..errors import CommandError, Exit
 from ..explanation import denial_lines, lines_of
@@ -105,7 +105,8 @@ def explain(
     service_account: Annotated[
         str | None,
         typer.Option(
-            help=f"The ServiceAccount whose token is shown to the service; {ACCOUNT} unless given.", show_default=False
+            help=f"The ServiceAccount whose token is shown to the service; {EXPLAIN_ACCOUNT} unless given.",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="How to write the explanation.")] = Format.TEXT,

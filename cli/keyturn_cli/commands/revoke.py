@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from .. import change
-from ..admin_api import ACCOUNT, admin_token, audience_of, find_url
+from ..admin_api import REVOKE_ACCOUNT, admin_token, audience_of, find_url
 from ..admin_api import revoke as revoke_at
 from ..client_view import view
 from ..editing import DryRunOption, EditOutputOption, ForceOption, YesOption, edit
@@ -74,7 +74,7 @@ def revoke(
     service_account: Annotated[
         str | None,
         typer.Option(
-            help=f"With --token: the ServiceAccount whose token is shown to the service; {ACCOUNT} unless given.",
+            help=f"With --token: the ServiceAccount whose token is shown to the service; {REVOKE_ACCOUNT} unless given.",
             show_default=False,
         ),
     ] = None,
@@ -143,7 +143,8 @@ def revoke_token(
             say("Warning: both tokens go over plain HTTP; whoever listens can use them.", style="yellow")
         own = find_access(kubeconfig=kubeconfig, context=context).token
         with open_client() as http:
-            shown = admin_token(kube, audience=audience_of(http, where), account=account, own_token=own)
+            audience = audience_of(http, where)
+            shown = admin_token(kube, audience=audience, account=account, own_token=own, default=REVOKE_ACCOUNT)
             revoke_at(http, where, shown, victim)
     # RFC 7009 section 2.2: the answer is the same where there was nothing to revoke.
     say("Revoked, if it was a token of this installation that still counted.")
