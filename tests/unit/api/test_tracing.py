@@ -188,6 +188,6 @@ def test_where_traces_are_off_nothing_of_them_is_loaded() -> None:
 
 
 def test_without_the_libraries_the_start_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.json.http.trace_exporter", None)
     with pytest.raises(tracing.TracingUnavailable, match="extra `tracing`"):
         tracing.start("keyturn-api", "http://127.0.0.1:1/v1/traces", ratio=1, instance="here")
