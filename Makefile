@@ -49,8 +49,12 @@ up: $(MARK) ## the same in the background
 down: $(MARK) ## end what `make up` or an interrupted `make run` left running
 	@$(PYTHON) -m keyturn_dev.run down
 
+# Modules of tests are spread over so many processes, each with servers of its own. N=0: one after the other in a single one.
+N := 2
+SPREAD = -n $(N) --dist loadfile --no-loadscope-reorder
+
 test: $(MARK) ## all tests but the node's, with coverage (T=unit, T=gateways …: only those below tests/)
-	@$(PYTHON) -m pytest $(if $(T),tests/$(T),tests --ignore=tests/node --cov)
+	@$(PYTHON) -m pytest $(SPREAD) $(if $(T),tests/$(T),tests --ignore=tests/node --cov)
 
 test-node: $(MARK) ## the charts on a real node with real pods (root)
 	@$(PYTHON) -m pytest tests/node

@@ -92,12 +92,6 @@ def _observe_installations() -> None:
     Installation.stop = observed_stop  # type: ignore[method-assign]
 
 
-def gather_open() -> None:
-    """What installations hold that still run."""
-    for one in _open:
-        gather(one)
-
-
 def gather(installation: Installation) -> None:
     """Keeps logs, store and objects of an installation, and plants the secrets that its namespace and its folder hold."""
     name = installation.namespace

@@ -1,7 +1,7 @@
 """Every secret that a run of the tests makes is remembered here, and so is everything that the programs wrote meanwhile.
 
 What is sent to a service to prove somebody, what a service hands out, and each private key: planted values. Logs, store dumps and the
-cluster's objects: leavings. At the end of the run no planted value may stand in any of them.
+cluster's objects: leavings. At the end of a process's tests no planted value may stand in any of them.
 """
 
 from __future__ import annotations

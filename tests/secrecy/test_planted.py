@@ -1,6 +1,6 @@
-"""The last test of a run: nothing that was secret in it stands in a log at DEBUG, an event, a status, another object or a store.
+"""That secrets are found wherever they stand, and that none does: in a log at DEBUG, an event, a status, another object or a store.
 
-It looks through what this run left behind, however much of the tests that was; alone, it has a small world of its own.
+What a whole run left behind is looked through at its end, by a fixture of all tests.
 """
 
 import base64
@@ -13,7 +13,7 @@ import pytest
 
 from tests.api.installation import Installation, assertion, form
 from tests.sample_keys import ALGORITHMS, sample_key
-from tests.secrecy.observing import gather_open, without_mistakes
+from tests.secrecy.observing import without_mistakes
 from tests.secrecy.planted import PLANTED, Planted
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -50,9 +50,8 @@ async def use_everything(folder: Path) -> None:
         await installation.close()
 
 
-async def test_the_complete_run_at_debug_leaves_none_of_its_secrets_anywhere(tmp_path: Path) -> None:
+async def test_no_way_of_proving_somebody_leaves_a_secret_anywhere_at_debug(tmp_path: Path) -> None:
     await use_everything(tmp_path)
-    gather_open()
     names = set(PLANTED.windows.values())
     assert names >= {"a secret in Basic", "a request: client_assertion", "an answer: access_token"}
     assert names >= {"a sample key of RS256"}
@@ -61,8 +60,6 @@ async def test_the_complete_run_at_debug_leaves_none_of_its_secrets_anywhere(tmp
     assert b'"level":"debug"' in said
     assert b'"event":"token_refused"' in said
     assert any(one.name.endswith("store.sql") for one in leavings)
-    # Where a test took the API server or the store away, its objects could not be read any more; that must stay the exception.
-    assert len(PLANTED.unreadable) <= max(3, len(leavings) // 20), PLANTED.unreadable
     assert PLANTED.found() == []
 
 
