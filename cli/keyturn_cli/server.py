@@ -6,7 +6,7 @@ import ipaddress
 import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
 from urllib.parse import urlencode, urlsplit
 
@@ -134,7 +134,15 @@ def token_form(*, assertion: str, audiences: list[str], scope: str | None) -> Fo
     return form
 
 
-def request_token(client: httpx2.Client, endpoint: str, form: Form, *, client_id: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """An access token, and for how many seconds it holds; None where the server does not say."""
+
+    token: str = field(repr=False)
+    seconds: int | None = None
+
+
+def request_token(client: httpx2.Client, endpoint: str, form: Form, *, client_id: str) -> Granted:
     """The access token that the server gives for `form`.
 
     Raises:
@@ -164,7 +172,9 @@ def request_token(client: httpx2.Client, endpoint: str, form: Form, *, client_id
             "Check --url: it may be no token service.",
             Exit.UNREACHABLE,
         )
-    return token
+    # RFC 6749 §5.1: recommended, in seconds.
+    seconds = members.get("expires_in")
+    return Granted(token, seconds if type(seconds) is int and seconds > 0 else None)
 
 
 NEXT_STEPS: Final = {

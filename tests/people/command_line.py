@@ -17,6 +17,7 @@ def keyturn(
     environment = {
         "PATH": "/usr/bin:/bin",
         "KUBECONFIG": str(kubeconfig(world)),
+        "XDG_CACHE_HOME": str(world.installation.state / "cache"),
         "COLUMNS": "400",
         "TERM": "dumb",
         **({"KEYTURN_URL": world.replicas[0].url} if url else {}),

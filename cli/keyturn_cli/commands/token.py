@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Annotated, Final
 
@@ -15,10 +16,12 @@ from ..help import examples
 from ..keyfile import read_private_key
 from ..output import say
 from ..server import TOKEN_PATH, Endpoints, check_url, discover, is_loopback, open_client, request_token, token_form
+from ..token_cache import MARGIN_SECONDS, Kept, TokenCache, cache_folder
 
 EPILOG: Final = examples(
     "keyturn token --url https://tokens.example.org --client-id team-a.billing --key billing.pem",
     "keyturn token --url http://127.0.0.1:8080 --client-id team-a.billing --key billing.pem --scope orders:read --curl",
+    "keyturn token --url https://tokens.example.org --client-id team-a.billing --key billing.pem --cache",
     "keyturn token --issuer https://tokens.example.org --client-id team-a.billing --key billing.pem --assertion-only",
 ) + (
     "\n\nExit codes: 0 done; 1 the server refused; 2 the command line or the key can't be used; "
@@ -79,6 +82,17 @@ def token(
     curl: Annotated[
         bool, typer.Option("--curl", help="Print the request as a curl command and do not send it.")
     ] = False,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache",
+            help="Keep the token in your cache folder, readable by you alone, and print the same one as long as it holds for "
+            f"{MARGIN_SECONDS} seconds more.",
+        ),
+    ] = False,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="With --cache: get a new one all the same, such as after a revocation.")
+    ] = False,
 ) -> None:
     """Get an access token with a client's private key; stdout holds the token and nothing else.
 
@@ -88,7 +102,17 @@ def token(
         raise typer.BadParameter("can't go with --curl: choose one", param_hint="'--assertion-only'")
     if url is None and not (assertion_only and issuer):
         raise typer.BadParameter("is needed (or KEYTURN_URL)", param_hint="'--url'")
+    if cache and (assertion_only or curl):
+        raise typer.BadParameter("needs a token that is asked for", param_hint="'--cache'")
+    if renew and not cache:
+        raise typer.BadParameter("goes with --cache only", param_hint="'--renew'")
     signer = read_private_key(key, kid=kid)
+    kept = TokenCache(cache_folder(os.environ))
+    # Everything that the token depends on: another key, server or scope is another token.
+    asked = (url, issuer, client_id, signer.kid, signer.public.thumbprint, sorted(set(audience or ())), scope)
+    if cache and not renew and (found := kept.find(asked, time.time())) is not None:
+        typer.echo(found)
+        return
     with open_client() as client:
         endpoints = Endpoints(issuer, f"{url}{TOKEN_PATH}") if issuer else discover(client, url or "")
         assertion = make_assertion(signer, client_id=client_id, issuer=endpoints.issuer, now=time.time())
@@ -102,4 +126,13 @@ def token(
             return
         if endpoints.token_endpoint.startswith("http:") and not is_loopback(endpoints.token_endpoint):
             say("Warning: the token comes over plain HTTP; whoever listens can use it.", style="yellow")
-        typer.echo(request_token(client, endpoints.token_endpoint, form, client_id=client_id))
+        # The lifetime counts from before the request: rather too short than too long.
+        now = time.time()
+        granted = request_token(client, endpoints.token_endpoint, form, client_id=client_id)
+        typer.echo(granted.token)
+        if (
+            cache
+            and granted.seconds is not None
+            and not kept.keep(asked, Kept(granted.token, now + granted.seconds), now)
+        ):
+            say("Warning: the token could not be kept; check XDG_CACHE_HOME.", style="yellow")

@@ -31,3 +31,11 @@ def service(monkeypatch: pytest.MonkeyPatch) -> TokenService:
     service = TokenService()
     monkeypatch.setattr("keyturn_cli.commands.token.open_client", service.open_client)
     return service
+
+
+@pytest.fixture(autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No command reads or writes the cache of whoever runs the tests."""
+    path = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path))
+    return path
