@@ -30,6 +30,8 @@ MAX_FILE_BYTES: Final = 256 * 1024
 _CAPACITY: Final = 10_000
 _TICK: Final = 0.5
 _READ_AT_LEAST_EVERY: Final = 30.0
+# How long a request waits for keys. Gateways wait two seconds for the whole check; the fetch goes on for the requests after it.
+WAIT_SECONDS: Final = 1.5
 NO_KEYS: Final = "IssuerKeysUnavailable"
 NO_USER: Final = "NoUser"
 
@@ -81,7 +83,10 @@ class TrustedIssuers:
         *,
         public: bool,
     ) -> Caller | Awaitable[Caller] | None:
-        """See `OtherSource`. Looks at Bearer tokens that name one of the issuers; no other source is asked about those."""
+        """See `OtherSource`. Looks at Bearer tokens that name one of the issuers; no other source is asked about those.
+
+        A request that passes anyway fetches no keys and waits for none.
+        """
         authorization = question.authorization
         if authorization is None:
             return None
@@ -93,13 +98,13 @@ class TrustedIssuers:
         if source is None:
             return None
         if source.at(now) is None:
-            if not source.may_help(now):
+            if public or not source.may_help(now):
                 raise CannotIdentify(NO_KEYS, cause=f"no keys of {source.issuer.issuer[:200]}")
             return self._after_refresh(authorization, source, now)
         try:
             return self._verify(authorization, source, now)
         except TokenRefused as refused:
-            if refused.reason != UNKNOWN_KEY or not source.may_help(now):
+            if public or refused.reason != UNKNOWN_KEY or not source.may_help(now):
                 raise _not_identified(refused) from None
         return self._after_refresh(authorization, source, now)
 
@@ -181,7 +186,13 @@ class TrustedIssuers:
         self._complaint = ""
 
     async def _after_refresh(self, authorization: bytes, source: IssuerKeys, now: float) -> Caller:
-        await source.refresh(now)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await source.refresh(now)
+        except TimeoutError:
+            raise CannotIdentify(
+                NO_KEYS, cause=f"the keys of {source.issuer.issuer[:200]} are still being fetched"
+            ) from None
         now = self._clock()
         if source.at(now) is None:
             raise CannotIdentify(NO_KEYS, cause=f"no keys of {source.issuer.issuer[:200]}")

@@ -53,7 +53,11 @@ class UserSettings(BaseSettings):
         reference="USER_PROPERTIES_TO_PROXY",
     )
     userinfo_timeout: float = setting(
-        5.0, "How long the userinfo URL may take; after that the answer is 503.", gt=0, le=60
+        1.5,
+        "How long the userinfo URL may take; after that the answer is 503. Less than the gateway waits for the check "
+        "(two seconds in the shipped files).",
+        gt=0,
+        le=60,
     )
     userinfo_cache_seconds: float = setting(
         30.0,

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from keyturn.jose.strict_json import InvalidJson, parse_object
@@ -27,7 +27,9 @@ MAX_ANSWER_BYTES: Final = 64 * 1024
 MAX_CREDENTIAL_BYTES: Final = 16 * 1024
 MAX_WAITING: Final = 1000
 _CAPACITY: Final = 10_000
-# After a failure, requests that pass anyway do not wait for the next one.
+# Requests that pass anyway wait no longer for a name: a gateway gives up on the whole check after half a second or two.
+PUBLIC_WAIT: Final = 0.3
+# After a failure they do not begin another question for so long.
 _PAUSE: Final = 1.0
 _REFUSALS: Final = (400, 401, 403)
 # RFC 9110 section 11.4: a scheme and credentials, in visible characters.
@@ -53,12 +55,14 @@ class Userinfo:
         fetcher: Fetcher,
         *,
         accepted: frozenset[str] = frozenset(),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
         self._settings = settings
         self._metrics = metrics
         self._fetcher = fetcher
         self._accepted = accepted
+        self._monotonic = monotonic
         self._forwarded = tuple(name.encode("ascii") for name in settings.authorization_headers_to_proxy)
         self._known: GenerationCache[bytes, tuple[float, float, Caller]] = GenerationCache(_CAPACITY)
         self._flights: dict[bytes, asyncio.Task[Caller]] = {}
@@ -77,7 +81,7 @@ class Userinfo:
             return known[2]
         flight = self._flights.get(key)
         if flight is None:
-            if public and now - self._failed_at < _PAUSE:
+            if public and self._monotonic() - self._failed_at < _PAUSE:
                 raise CannotIdentify(FAILED, cause="it failed a moment ago")
             if len(self._flights) >= MAX_WAITING:
                 raise CannotIdentify(BUSY, cause="too many requests wait for it")
@@ -85,7 +89,7 @@ class Userinfo:
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
         # One that gives up waiting takes no one else's answer away.
-        return asyncio.shield(flight)
+        return _shortly(flight) if public else asyncio.shield(flight)
 
     async def close(self) -> None:
         for flight in list(self._flights.values()):
@@ -119,16 +123,16 @@ class Userinfo:
                 self._url, headers=credentials, max_bytes=MAX_ANSWER_BYTES, seconds=self._settings.userinfo_timeout
             )
         except FetchFailed as error:
-            raise self._failed(str(error), now, begun) from None
+            raise self._failed(str(error), begun) from None
         if status in _REFUSALS:
             self._metrics.count("userinfo", "refused", begun)
             raise NotIdentified(REFUSED, INVALID_TOKEN, "the credentials are not accepted", cause=f"it said {status}")
         if status != 200:
-            raise self._failed(f"it said {status}", now, begun)
+            raise self._failed(f"it said {status}", begun)
         try:
             caller = self._read(parse_object(content))
         except InvalidJson as error:
-            raise self._failed(f"no JSON object: {error}", now, begun) from None
+            raise self._failed(f"no JSON object: {error}", begun) from None
         self._metrics.count("userinfo", "ok", begun)
         until = now + self._settings.userinfo_cache_seconds
         if question.authorization is not None:
@@ -157,8 +161,9 @@ class Userinfo:
             self._metrics.count("userinfo", "refused")
             raise NotIdentified(REFUSED, INVALID_TOKEN, "the credentials name no user", cause=str(error)) from None
 
-    def _failed(self, cause: str, now: float, begun: dict[str, float]) -> CannotIdentify:
-        self._failed_at = now
+    def _failed(self, cause: str, begun: dict[str, float]) -> CannotIdentify:
+        # The time of the failure, not of the question: one that times out takes longer than the pause.
+        self._failed_at = self._monotonic()
         self._metrics.count("userinfo", "failed", begun)
         return CannotIdentify(FAILED, cause=cause)
 
@@ -167,6 +172,13 @@ class Userinfo:
         error = None if done.cancelled() else done.exception()
         if error is not None and not isinstance(error, NotIdentified | CannotIdentify):
             _log.error("userinfo_broken", exc_info=error)
+
+
+async def _shortly(flight: "asyncio.Task[Caller]") -> Caller:
+    done, _ = await asyncio.wait((flight,), timeout=PUBLIC_WAIT)
+    if not done:
+        raise CannotIdentify(FAILED, cause="it has not answered yet, and the route is public")
+    return flight.result()
 
 
 def _key(credentials: Sequence[Header]) -> bytes:

@@ -144,7 +144,8 @@ def unverified_expiry(authorization: bytes) -> float:
     """`exp` as a Bearer token states it, for the one use of remembering it no longer; infinite where it is no JWT, or has none."""
     parts = authorization.partition(b" ")[2].strip(b" ").split(b".")
     stated = _object(parts[1]).get("exp") if len(parts) == 3 else None
-    return float(stated) if isinstance(stated, int | float) else math.inf
+    # As it stands: an integer may be larger than any float, and compares with one all the same.
+    return stated if isinstance(stated, int | float) else math.inf
 
 
 def _member(part: bytes, name: str) -> str | None:

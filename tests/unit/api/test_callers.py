@@ -1,6 +1,7 @@
 """Who is asking, where it is none of our own clients: a userinfo endpoint, trusted issuers, trusted headers."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,8 +21,8 @@ from keyturn_api.http import Response
 from keyturn_api.issuer_keys import LEAST_PAUSE, MAX_AGE, REFRESH_EVERY
 from keyturn_api.profiles.original_request import original_request
 from keyturn_api.trusted_headers import TrustedHeaders
-from keyturn_api.trusted_issuers import TrustedIssuers
-from keyturn_api.userinfo import MAX_ANSWER_BYTES, Userinfo
+from keyturn_api.trusted_issuers import WAIT_SECONDS, TrustedIssuers
+from keyturn_api.userinfo import MAX_ANSWER_BYTES, PUBLIC_WAIT, Userinfo
 from tests.sample_keys import sample_key
 from tests.unit.api.worlds import World, access_token, content, fields, metrics, scope, settings
 from tests.unit.tokens.test_foreign import LOGIN, jwks, token
@@ -93,7 +94,11 @@ class Users(Asked):
         accepted = frozenset(more.pop("accepted", ()))
         self.chosen = settings(userinfo_url=USERINFO, **more)
         fetcher = Fetcher(connections=4, transport=httpx2.MockTransport(respond))
-        super().__init__(lambda own: Userinfo(USERINFO, self.chosen, own.metrics, fetcher, accepted=accepted))
+        super().__init__(
+            lambda own: Userinfo(
+                USERINFO, self.chosen, own.metrics, fetcher, accepted=accepted, monotonic=lambda: own.now
+            )
+        )
 
     def says(self, status: int, **more: Any) -> None:
         self.answer = lambda _: httpx2.Response(status, **more)
@@ -232,6 +237,14 @@ async def test_a_token_that_is_a_jwt_is_not_remembered_past_its_exp() -> None:
     assert await users.status("/ops", foreign(exp=NOW + 7)) == 401
 
 
+@pytest.mark.parametrize("exp", ["9" * 400, "-" + "9" * 400, "1e999", "-1e999", "NaN", "true", "null", '"x"'])
+async def test_an_exp_beyond_all_numbers_beside_a_good_session_harms_nobody(exp: str) -> None:
+    users = Users()
+    claims = base64.urlsafe_b64encode(f'{{"exp":{exp}}}'.encode()).decode()
+    for path in ("/ops", "/open"):
+        assert await users.status(path, ("authorization", f"Bearer e30.{claims}.eA"), COOKIE) == 200
+
+
 async def test_of_one_credential_one_question_is_under_way() -> None:
     users = Users()
     users.pause = asyncio.Event()
@@ -339,6 +352,49 @@ async def test_a_public_route_names_the_user_and_is_open_also_while_nobody_can_s
     assert fields(await users.ask("/open", ("cookie", "b=1")))["mia-userid"] == ""
 
 
+async def test_a_public_route_stays_open_while_nobody_says_who_it_is_and_soon_waits_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("keyturn_api.userinfo.PUBLIC_WAIT", 0.05)
+    users = Users()
+    users.pause = asyncio.Event()
+    async with asyncio.timeout(users.chosen.userinfo_timeout):
+        for _ in range(2):
+            answer = await users.ask("/open", COOKIE)
+            assert (answer.status, fields(answer)["mia-userid"]) == (200, "")
+    # The question goes on, and its answer counts for those who come later.
+    assert len(users.requests) == 1
+    users.pause.set()
+    assert await users.status("/ops", COOKIE) == 200
+    assert fields(users.start("/open", COOKIE))["mia-userid"] == "ann"
+
+
+async def test_after_a_question_without_an_answer_public_routes_ask_no_more_for_a_moment() -> None:
+    users = Users(userinfo_timeout=0.05)
+    users.pause = asyncio.Event()
+
+    async def respond(path: str, cookie: str) -> int:
+        pending = users.start(path, ("cookie", cookie))
+        # As long as the question takes: more than the pause after a failure.
+        users.now += 5
+        answer = pending if isinstance(pending, Response) else await pending
+        assert isinstance(answer, Response)
+        return answer.status
+
+    assert await respond("/ops", "a=1") == 503
+    at_once = users.start("/open", ("cookie", "a=2"))
+    assert isinstance(at_once, Response)
+    assert (at_once.status, len(users.requests)) == (200, 1)
+    users.now += 1
+    assert await respond("/open", "a=3") == 200
+    assert len(users.requests) == 2
+
+
+def test_a_gateway_waits_longer_than_the_endpoint_may_take() -> None:
+    # HAProxy's script waits half a second for an attempt of its four, all others two seconds.
+    assert (PUBLIC_WAIT < 0.5, settings().userinfo_timeout < 2, WAIT_SECONDS < 2) == (True, True, True)
+
+
 async def test_the_rules_of_now_count_after_the_wait() -> None:
     users = Users()
     users.pause = asyncio.Event()
@@ -372,13 +428,16 @@ class Issuers(Asked):
     def __init__(self, folder: Path, *listed: dict[str, Any]) -> None:
         self.path = folder / "issuers.yaml"
         self.requests: list[str] = []
+        self.pause: asyncio.Event | None = None
         self.documents: dict[str, Any] = {
             f"{LOGIN}/.well-known/openid-configuration": {"issuer": LOGIN, "jwks_uri": f"{LOGIN}/keys"},
             f"{LOGIN}/keys": jwks(sample_key(number=31)),
         }
 
-        def respond(request: httpx2.Request) -> httpx2.Response:
+        async def respond(request: httpx2.Request) -> httpx2.Response:
             self.requests.append(str(request.url))
+            if self.pause is not None:
+                await self.pause.wait()
             found = self.documents.get(str(request.url))
             return httpx2.Response(404) if found is None else httpx2.Response(200, json=found)
 
@@ -458,6 +517,32 @@ async def test_without_keys_nothing_can_be_decided(tmp_path: Path) -> None:
     assert [await issuers.status("/anybody", foreign()) for _ in range(5)] == [503] * 5
     assert len(issuers.requests) == 1
     assert await issuers.status("/open", foreign()) == 200
+
+
+async def test_a_public_route_fetches_no_keys_and_waits_for_none(tmp_path: Path) -> None:
+    issuers = Issuers(tmp_path)
+    for headers in (foreign(), ("authorization", f"Bearer {token(header={'kid': 'new'}).decode()}")):
+        answer = issuers.start("/open", headers)
+        assert isinstance(answer, Response)
+        assert (answer.status, fields(answer)["mia-userid"], issuers.requests) == (200, "", [])
+    assert await issuers.status("/anybody", foreign()) == 200
+    issuers.now += LEAST_PAUSE
+    unknown = issuers.start("/open", ("authorization", f"Bearer {token(header={'kid': 'new'}).decode()}"))
+    assert isinstance(unknown, Response)
+    assert (unknown.status, len(issuers.requests)) == (200, 2)
+    assert fields(issuers.start("/open", foreign()))["mia-userid"] == "ann"
+
+
+async def test_where_an_issuer_does_not_answer_the_request_waits_a_moment_and_the_fetch_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keyturn_api.trusted_issuers.WAIT_SECONDS", 0.05)
+    issuers = Issuers(tmp_path)
+    issuers.pause = asyncio.Event()
+    assert [await issuers.status("/anybody", foreign()) for _ in range(2)] == [503, 503]
+    assert len(issuers.requests) == 1
+    issuers.pause.set()
+    assert await issuers.status("/anybody", foreign()) == 200
 
 
 @pytest.mark.parametrize(
