@@ -62,7 +62,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, tuple):
         value = ",".join(map(str, value))
     if isinstance(value, float):
-        value = f"{value:g}"
+        value = int(value) if value.is_integer() else value
     return f"`{value}`"
 
 

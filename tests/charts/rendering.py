@@ -17,7 +17,6 @@ from tests.crd_schemas import PROJECT
 CHARTS: Final = PROJECT / "charts"
 NAMESPACE: Final = "shop"
 ISSUER: Final = {"issuer": "https://tokens.shop.example"}
-_OFFLINE: Final = {"postgresql": {"auth": {"existingSecret": "database"}}}
 LONGEST_RELEASE: Final = "a-release-with-the-longest-name-that-helm-takes-12345"
 
 # A phrase for each: its release's name and its values. Passwords are not generated here, or no two renderings would be alike.
@@ -116,15 +115,42 @@ def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def render(folder: Path, name: str, *, chart: str = "keyturn") -> str:
-    """What Helm would install. Raises AssertionError with Helm's words."""
+    """What Helm would install of a value set. Raises AssertionError with Helm's words."""
     release, values = VALUE_SETS[name]
-    offline = {} if "store" in values and "existingSecret" in values["store"] else _OFFLINE
+    return render_values(folder, values, release=release, chart=CHARTS / chart)
+
+
+def render_values(
+    folder: Path, values: Mapping[str, Any], *, release: str = "keyturn", chart: Path = CHARTS / "keyturn"
+) -> str:
+    """What Helm would install of these values, in a file as people keep them. Raises AssertionError with Helm's words."""
     path = folder / "values.json"
-    path.write_text(json.dumps({**ISSUER, **offline, **values}), encoding="utf-8")
-    done = run_helm("template", release, str(CHARTS / chart), "--namespace", NAMESPACE, "--values", str(path))
+    own = {**ISSUER, **values}
+    if "existingSecret" not in values.get("store", {}):
+        own["postgresql"] = {"auth": {"existingSecret": "database"}, **values.get("postgresql", {})}
+    path.write_text(json.dumps(own), encoding="utf-8")
+    done = run_helm("template", release, str(chart), "--namespace", NAMESPACE, "--values", str(path))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def objects(rendered: str) -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all(rendered) if document]
+
+
+def deployed(rendered: str, name: str) -> dict[str, Any]:
+    """The one Deployment or StatefulSet of this name."""
+    (found,) = [
+        one
+        for one in objects(rendered)
+        if one["kind"] in ("Deployment", "StatefulSet") and one["metadata"]["name"] == name
+    ]
+    return found
+
+
+def environment(rendered: str, name: str) -> dict[str, str | None]:
+    """The variables of its container; a name that stands there twice fails."""
+    listed = deployed(rendered, name)["spec"]["template"]["spec"]["containers"][0]["env"]
+    values = {one["name"]: one.get("value") for one in listed}
+    assert len(values) == len(listed)
+    return values

@@ -201,28 +201,6 @@ def test_a_mistake_in_the_values_is_named(options: list[str], words: str) -> Non
     assert words in done.stderr
 
 
-def test_the_operator_has_what_both_parts_must_have_alike() -> None:
-    options = (
-        "--set",
-        "api.settings.KEYTURN_MAX_TOKEN_LIFETIME=172800",
-        "--set",
-        "api.settings.KEYTURN_BCRYPT_COST=13",
-    )
-    own = ("--set", "operator.settings.KEYTURN_BCRYPT_COST=12", "--set", "issuer=https://a.example")
-    database = ("--set", "postgresql.auth.existingSecret=database")
-    done = run_helm("template", "keyturn", str(CHARTS / "keyturn"), *options, *own, *database)
-    assert done.returncode == 0, done.stderr
-    (operator,) = [
-        one
-        for one in objects(done.stdout)
-        if one["kind"] == "Deployment" and one["metadata"]["name"].endswith("-operator")
-    ]
-    listed = [(one["name"], one.get("value")) for one in operator["spec"]["template"]["spec"]["containers"][0]["env"]]
-    assert ("KEYTURN_MAX_TOKEN_LIFETIME", "172800") in listed
-    assert [value for name, value in listed if name == "KEYTURN_BCRYPT_COST"] == ["12"], "once, and its own goes first"
-    assert "KEYTURN_TOKEN_LIFETIME" not in dict(listed)
-
-
 def test_the_crds_stay_when_their_chart_goes() -> None:
     done = run_helm("template", "keyturn-crds", str(CHARTS / "keyturn-crds"))
     kept = [
