@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import ssl
-import tempfile
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import httpx2
 import typer
 
-from keyturn import __version__
-
+from .connection import TIMEOUT_SECONDS, Connection
 from .errors import CommandError, Exit
-from .kubeconfig import Access, find_access, unusable
+from .kubeconfig import find_access
 from .output import printable
 from .progress import working
 
@@ -26,7 +22,6 @@ if TYPE_CHECKING:
 
 GROUP: Final = "keyturn.dev"
 VERSION: Final = "v1alpha1"
-TIMEOUT_SECONDS: Final = 15.0
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 PAGE: Final = 500
 MAX_PAGES: Final = 1000
@@ -73,7 +68,7 @@ class Refused(CommandError):
 class Kube:
     """One API server, one namespace to begin with. Every method raises CommandError in words that a person can act on."""
 
-    def __init__(self, client: httpx2.Client, *, namespace: str, tls_name: str | None = None) -> None:
+    def __init__(self, client: httpx2.Client | Connection, *, namespace: str, tls_name: str | None = None) -> None:
         self._client = client
         self._extensions = {"sni_hostname": tls_name} if tls_name else {}
         self.namespace = namespace
@@ -85,6 +80,11 @@ class Kube:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._client.close()
+
+    @property
+    def own_token(self) -> str | None:
+        """The token by which the API server knows the caller now; None where it is another proof."""
+        return self._client.token if isinstance(self._client, Connection) else None
 
     def path(self, plural: str, name: str = "", *, namespace: str | None = None) -> str:
         """The path of a collection of ours, or of an object in it."""
@@ -242,47 +242,10 @@ def open_kube(*, kubeconfig: str | None = None, context: str | None = None, name
         CommandError: there is no usable kubeconfig.
     """
     access = find_access(kubeconfig=kubeconfig, context=context)
-    client = httpx2.Client(
-        base_url=access.server,
-        verify=_tls(access),
-        headers={
-            "User-Agent": f"keyturn/{__version__}",
-            **({"Authorization": f"Bearer {access.token}"} if access.token else {}),
-        },
-        timeout=TIMEOUT_SECONDS,
-        follow_redirects=False,
-        proxy=access.proxy,
-    )
-    return Kube(client, namespace=namespace or access.namespace, tls_name=access.tls_name)
-
-
-def _tls(access: Access) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cadata=access.authority)
-    except (ssl.SSLError, ValueError):
-        raise unusable("The kubeconfig's certificate authority is no certificate in PEM.") from None
-    if not access.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if access.certificate is not None and access.key is not None:
-        with _passing_file(f"{access.certificate}\n{access.key}") as path:
-            try:
-                context.load_cert_chain(path)
-            except (ssl.SSLError, OSError):
-                raise unusable("The kubeconfig's client certificate and key can't be used.") from None
-    return context
-
-
-@contextlib.contextmanager
-def _passing_file(content: str) -> Iterator[str]:
-    """A file that only its owner can read and that is gone afterwards: OpenSSL takes a key from nothing else."""
-    descriptor, path = tempfile.mkstemp(prefix="keyturn-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(content)
-        yield path
-    finally:
-        os.unlink(path)  # noqa: PTH108
+    # The context by its name: whoever makes another one the current one meanwhile means other commands than this one.
+    chosen = access.context or context
+    connection = Connection(access, lambda: find_access(kubeconfig=kubeconfig, context=chosen))
+    return Kube(connection, namespace=namespace or access.namespace, tls_name=access.tls_name)
 
 
 def _lines(answer: httpx2.Response) -> Iterator[bytes]:

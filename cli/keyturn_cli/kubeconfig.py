@@ -12,11 +12,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
+
+from keyturn.timestamps import InvalidTimestamp, parse_rfc3339
 
 from .errors import CommandError, Exit
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 IN_CLUSTER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+# Whoever renews a token or a certificate writes it into the same file; kubectl reads it again as often.
+FILE_SECONDS: Final = 60.0
 PLUGIN_SECONDS: Final = 120.0
 MAX_PLUGIN_BYTES: Final = 1024 * 1024
 EXEC_VERSIONS: Final = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
@@ -32,7 +37,10 @@ EXEC_VERSIONS: Final = ("client.authentication.k8s.io/v1", "client.authenticatio
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to reach one API server. PEM texts are whole; none of what proves an identity shows in a repr."""
+    """How to reach one API server. PEM texts are whole; none of what proves an identity shows in a repr.
+
+    `context`: the kubeconfig's, by name. `expires`: until when, in epoch seconds, the proof is worth using; None: nobody knows.
+    """
 
     server: str
     namespace: str = "default"
@@ -43,6 +51,8 @@ class Access:
     token: str | None = field(default=None, repr=False)
     certificate: str | None = field(default=None, repr=False)
     key: str | None = field(default=None, repr=False)
+    context: str | None = None
+    expires: float | None = None
 
 
 def unusable(problem: str) -> CommandError:
@@ -88,6 +98,7 @@ def _of_pod(host: str, port: str, folder: Path) -> Access:
         namespace=_read(namespace).strip() if namespace.exists() else "default",
         authority=_read(folder / "ca.crt"),
         token=_read(folder / "token").strip(),
+        expires=time.time() + FILE_SECONDS,
     )
 
 
@@ -106,7 +117,7 @@ def _of_files(paths: list[Path], context: str | None, environ: Mapping[str, str]
         raise unusable("The kubeconfig names no current context.")
     chosen, _ = _entry(entries, "contexts", current)
     cluster, cluster_folder = _entry(entries, "clusters", chosen.get("cluster"))
-    access = _of_cluster(cluster, cluster_folder)
+    access = replace(_of_cluster(cluster, cluster_folder), context=current)
     namespace = chosen.get("namespace")
     if isinstance(namespace, str) and namespace:
         access = replace(access, namespace=namespace)
@@ -145,20 +156,23 @@ def _as_user(
         raise unusable(
             "The kubeconfig's user has a client certificate without its key, or a key without its certificate."
         )
-    token = user.get("token")
+    token, expires = user.get("token"), None
+    if any(user.get(f"client-{one}") and not user.get(f"client-{one}-data") for one in ("certificate", "key")):
+        expires = time.time() + FILE_SECONDS
     # kubectl prefers the file: whoever renews the token writes it there.
     if isinstance(named := user.get("tokenFile"), str) and named:
-        token = _read(folder / named).strip()
+        token, expires = _read(folder / named).strip(), time.time() + FILE_SECONDS
     if "exec" in user:
         given = _run_plugin(user["exec"], folder, cluster, environ)
         token = given.get("token", token)
         certificate = given.get("clientCertificateData", certificate)
         key = given.get("clientKeyData", key)
+        expires = _expiration(given.get("expirationTimestamp"), expires)
     elif "auth-provider" in user and token is None:
         raise unusable("The kubeconfig's user has an auth-provider, which Kubernetes has given up: use an exec plugin.")
     if token is not None and not (isinstance(token, str) and token.isascii() and token.isprintable()):
         raise unusable("The kubeconfig's user has a token that is no text.")
-    return replace(access, token=token or None, certificate=certificate, key=key)
+    return replace(access, token=token or None, certificate=certificate, key=key, expires=expires)
 
 
 def _run_plugin(wanted: object, folder: Path, cluster: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
@@ -217,11 +231,20 @@ def _run_plugin(wanted: object, folder: Path, cluster: dict[str, Any], environ: 
         status = json.loads(done.stdout)["status"]
         return {
             name: status[name]
-            for name in ("token", "clientCertificateData", "clientKeyData")
+            for name in ("token", "clientCertificateData", "clientKeyData", "expirationTimestamp")
             if isinstance(status.get(name), str)
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _plugin_failed(command, "its answer is no ExecCredential") from None
+
+
+def _expiration(text: str | None, other: float | None) -> float | None:
+    """The sooner of a plugin's RFC 3339 time and `other`. A time that is none is as good as none: HTTP 401 tells the end, too."""
+    try:
+        found = None if text is None else parse_rfc3339(text)
+    except InvalidTimestamp:
+        found = None
+    return min((one for one in (found, other) if one is not None), default=None)
 
 
 def _plugin_failed(command: str, cause: str) -> CommandError:

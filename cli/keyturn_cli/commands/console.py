@@ -13,7 +13,6 @@ import typer
 from ..errors import CommandError, Exit
 from ..help import examples
 from ..kube import ContextOption, KubeconfigOption, NamespaceOption, open_kube
-from ..kubeconfig import find_access
 from ..output import say
 from ..server import check_url, open_client
 
@@ -91,13 +90,12 @@ def console(
     from ..console.service import Service
 
     with open_kube(kubeconfig=kubeconfig, context=context, namespace=namespace) as kube, listen(port) as listening:
-        access = find_access(kubeconfig=kubeconfig, context=context)
         door = Door(listening.getsockname()[1])
         shared = Console(
             kube=kube,
             door=door,
             counts=AuditCounts(kube, metrics or (), open_client=open_client),
-            service=Service(kube, service, service_account, access.token),
+            service=Service(kube, service, service_account),
             context=context or "",
             edit_managed=edit_managed,
         )

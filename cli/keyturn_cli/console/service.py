@@ -13,13 +13,12 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """`url` None: where the release's Deployment says that it is. `own_token`: the kubeconfig's, shown only if it is for us."""
+    """`url` None: where the release's Deployment says that it is. The kubeconfig's own token is shown only if it is for us."""
 
-    def __init__(self, kube: Kube, url: str | None, account: str | None, own_token: str | None) -> None:
+    def __init__(self, kube: Kube, url: str | None, account: str | None) -> None:
         self._kube = kube
         self._url = url
         self._account = account
-        self._own_token = own_token
 
     def denials(self, request_id: str) -> dict[str, Any]:
         """What is known of the denials with this id.
@@ -36,5 +35,5 @@ class Service:
             )
         with open_client() as client:
             audience = audience_of(client, url)
-            token = admin_token(self._kube, audience=audience, account=self._account, own_token=self._own_token)
+            token = admin_token(self._kube, audience=audience, account=self._account, own_token=self._kube.own_token)
             return ask(client, url, token, {"requestId": request_id})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from keyturn_cli.errors import CommandError, Exit
-from keyturn_cli.kubeconfig import Access, find_access
+from keyturn_cli.kubeconfig import FILE_SECONDS, Access, find_access
 
 AUTHORITY = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"
 SECRET = "do-not-show"
@@ -88,6 +89,8 @@ def test_in_a_pod_its_own_service_account_is_used(tmp_path: Path) -> None:
     found = find_access(environ=environ, in_cluster=tmp_path)
     assert (found.server, found.namespace, found.token) == ("https://[fd00::1]:443", "shop", "pod-token")
     assert found.authority == AUTHORITY
+    # The kubelet renews it in its file.
+    assert found.expires is not None
 
 
 def test_files_that_it_names_lie_beside_it_and_the_token_s_file_goes_before_the_token(tmp_path: Path) -> None:
@@ -124,6 +127,40 @@ def test_a_credential_plugin_gives_the_token_and_is_told_of_the_cluster(tmp_path
     assert told.endswith("argument+variable")
     info = json.loads(told.removesuffix("argument+variable"))
     assert info["spec"] == {"interactive": False, "cluster": {"server": "https://one.example:6443"}}
+
+
+PEMS = {"client-certificate": "c.pem", "client-key": "k.pem"}
+DATA = {"client-certificate-data": encoded("c"), "client-key-data": encoded("k")}
+PLUGIN_END = "2100-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("user", "expires"),
+    [
+        pytest.param({"token": "t"}, None, id="a token in the kubeconfig"),
+        pytest.param({"tokenFile": "c.pem"}, "soon", id="a token's file"),
+        pytest.param(PEMS, "soon", id="a certificate's files"),
+        pytest.param({**PEMS, **DATA}, None, id="a certificate in the kubeconfig, which goes before its files"),
+        pytest.param({"exec": {"token": "t"}}, None, id="a plugin that says nothing"),
+        pytest.param(
+            {"exec": {"token": "t", "expirationTimestamp": PLUGIN_END}}, 4102444800.0, id="a plugin's own end"
+        ),
+        pytest.param({"exec": {"token": "t", "expirationTimestamp": "soon"}}, None, id="a plugin's end that is none"),
+    ],
+)
+def test_when_to_read_the_proof_anew_is_known(tmp_path: Path, user: dict[str, Any], expires: Any) -> None:
+    for name in ("c.pem", "k.pem"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    if status := user.get("exec"):
+        user = {"exec": plugin(tmp_path, json.dumps({"kind": "ExecCredential", "status": status}))}
+    before = time.time()
+    found = access(write(tmp_path / "config", document(user=user)), PATH="/usr/bin:/bin")
+    assert found.context == "one"
+    if expires == "soon":
+        assert found.expires is not None
+        assert before + FILE_SECONDS <= found.expires <= time.time() + FILE_SECONDS
+    else:
+        assert found.expires == expires
 
 
 @pytest.mark.parametrize(

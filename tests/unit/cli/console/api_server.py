@@ -181,7 +181,7 @@ def page(server: ApiServer, **options: Any) -> Page:
         kube=kube,
         door=Door(PORT),
         counts=AuditCounts(kube, (), open_client=httpx2.Client),
-        service=Service(kube, None, None, None),
+        service=Service(kube, None, None),
         clock=lambda: NOW,
         **options,
     )
