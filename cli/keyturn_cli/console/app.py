@@ -15,15 +15,16 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from ..client_view import view
 from ..errors import CommandError, Exit
 from ..kube import Absent
 from .clients import MAX_CLIENTS, holders_of, row_of
 from .guard import Door, Guard
 from .mirror import Mirror
-from .proposals import Proposals
 from .rendering import Pages
 from .rights import Rights
 from .rule_index import MAX_RULES, RuleIndex, rule_of
+from .shown import Proposals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -98,6 +99,14 @@ class Console:
         if self._holders is None or self._holders[0] != snapshot.version:
             self._holders = (snapshot.version, holders_of(snapshot.items.values()))
         return self._holders[1]
+
+    def held_alone(self, obj: Object) -> set[str]:
+        """The client's permissions that no other client holds; none where not all clients are known."""
+        snapshot = self.clients.snapshot()
+        if snapshot.problem or snapshot.cut or not snapshot.loaded:
+            return set()
+        name, holders = obj["metadata"]["name"], self.holders()
+        return {one for one in view(obj).permissions.granted if set(holders.get(one, ())) <= {name}}
 
 
 @dataclass(frozen=True, slots=True)

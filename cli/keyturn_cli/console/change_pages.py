@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from starlette.responses import PlainTextResponse
 
@@ -59,21 +60,27 @@ def apply_change(call: Call) -> Response:
         )
     if proposal.confirm and call.field("confirm").strip() != proposal.confirm:
         return show(call, proposal, status=409, problem=f"Type {proposal.confirm} to go on. Nothing was changed.")
-    try:
-        carry_out(console.kube, proposal)
-    except Conflict as conflict:
-        console.proposals.drop(proposal.id)
-        now = console.kube.get(console.kube.path(proposal.resource, proposal.name))
-        propose = propose_for_client if proposal.resource == CLIENTS else propose_for_signing_key
-        return show(
-            call,
-            propose(now, proposal.form, call.now),
-            status=409,
-            problem=conflict.problem,
-            theirs=conflict.difference,
-        )
-    console.proposals.drop(proposal.id)
-    return call.go("/clients?done=1" if proposal.change is None else f"{_back(proposal)}?done=1")
+    with console.proposals.making(proposal.id, call.now) as shown:
+        if not shown.made:
+            try:
+                carry_out(console.kube, proposal)
+            except Conflict as conflict:
+                return _show_anew(call, proposal, conflict)
+            shown.made = True
+    if proposal.change is None:
+        return call.go(f"/clients?{urlencode({'deleted': proposal.name})}")
+    return call.go(f"{_back(proposal)}?done=1")
+
+
+def _show_anew(call: Call, proposal: Proposal, conflict: Conflict) -> Response:
+    """What was asked for, for the object as it is now."""
+    kube = call.console.kube
+    now = kube.get(kube.path(proposal.resource, proposal.name))
+    if proposal.resource == CLIENTS:
+        anew = propose_for_client(now, proposal.form, call.now, alone=call.console.held_alone(now))
+    else:
+        anew = propose_for_signing_key(now, proposal.form, call.now)
+    return show(call, anew, status=409, problem=conflict.problem, theirs=conflict.difference)
 
 
 def download(call: Call) -> Response:

@@ -79,10 +79,7 @@ def show_client(call: Call) -> Response:
 def change_client(call: Call) -> Response:
     """Shows what a form of the client's page would change; changes nothing."""
     obj = read_client(call)
-    name = str(obj["metadata"]["name"])
-    alone = {permission for permission, held in call.console.holders().items() if held == [name]}
-    proposal = propose_for_client(obj, call.form, call.now, alone=alone)
-    return show(call, proposal)
+    return show(call, propose_for_client(obj, call.form, call.now, alone=call.console.held_alone(obj)))
 
 
 def read_client(call: Call) -> Object:

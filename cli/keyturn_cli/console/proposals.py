@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
     from ..kube import Kube, Object
 
-MAX_KEPT: Final = 64
-KEPT_SECONDS: Final = 3600.0
 ATTEMPTS: Final = 5
 CLIENTS: Final = "clientcredentials"
 SIGNING_KEYS: Final = "signingkeys"
@@ -72,32 +68,6 @@ class Proposal:
         if self.change is None:
             return [f"-{line}" for line in to_yaml(changes.manifest_of(self.before)).splitlines()]
         return self.change.difference()
-
-
-class Proposals:
-    """The last few that were shown; each can be carried out once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[float, Proposal]] = OrderedDict()
-
-    def keep(self, proposal: Proposal, now: float) -> None:
-        with self._lock:
-            self._kept[proposal.id] = (now + KEPT_SECONDS, proposal)
-            while len(self._kept) > MAX_KEPT:
-                self._kept.popitem(last=False)
-
-    def get(self, identifier: str, now: float) -> Proposal:
-        """Raises NotPossible for one that is not kept any more."""
-        with self._lock:
-            ends, proposal = self._kept.get(identifier, (0.0, None))
-        if proposal is None or now >= ends:
-            raise NotPossible("This change was made already, or shown too long ago.", "Ask for it again.")
-        return proposal
-
-    def drop(self, identifier: str) -> None:
-        with self._lock:
-            self._kept.pop(identifier, None)
 
 
 def propose_for_client(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import html
 import json
 import re
+import threading
 from typing import Any
 
+import httpx2
 import pytest
 
-from .api_server import ApiServer, Page, client, page, registered, thing
+from .api_server import NOW, ApiServer, Page, client, page, registered, thing
 from .test_pages import full, signing_key, text_of
 
 ARGO = {"annotations": {"argocd.argoproj.io/tracking-id": "shop:keyturn.dev/ClientCredential:shop/billing"}}
@@ -49,9 +51,41 @@ def test_an_approval_is_shown_and_then_made() -> None:
     assert (done.status_code, done.headers["location"]) == (303, f"{shown.door.base}/clients/r-1?done=1")
     spec = server.objects["clientcredentials"]["r-1"]["spec"]
     assert (spec["permissions"], spec["audiences"]) == (["orders:read"], ["orders"])
-    # Once: a second click changes nothing.
-    assert shown.post(path, {}).status_code == 409
+    # Once: a second click changes nothing, and leads to the same page; whoever comes back later is told.
+    assert shown.post(path, {}).headers["location"] == done.headers["location"]
+    shown.console.clock = lambda: NOW + 11
+    assert "was made already" in shown.post(path, {}).text
     assert len(writes(server)) == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "place"), [("suspend", "/clients/billing?done=1"), ("delete", "/clients?deleted=billing")]
+)
+def test_a_double_click_makes_a_change_once_and_both_are_told_that_it_was_made(action: str, place: str) -> None:
+    server = full()
+    shown = page(server)
+    _, path = shown_change(shown, "billing", {"action": action})
+    assert path is not None
+    answers: list[httpx2.Response] = []
+    second = threading.Thread(target=lambda: answers.append(shown.post(path, {"confirm": "billing"})))
+    # While the first is under way.
+    server.meanwhile = lambda: (second.start(), second.join(0.3))
+    answers.append(shown.post(path, {"confirm": "billing"}))
+    second.join(20)
+    assert [(one.status_code, one.headers.get("location")) for one in answers] == [(303, shown.door.base + place)] * 2
+    assert len(writes(server)) == 1
+
+
+def test_a_change_that_was_refused_can_be_tried_again() -> None:
+    server = full()
+    shown = page(server)
+    _, path = shown_change(shown, "billing", {"action": "suspend"})
+    assert path is not None
+    server.refused = {("patch", "clientcredentials")}
+    assert shown.post(path, {}).status_code == 409
+    server.refused = set()
+    assert shown.post(path, {}).status_code == 303
+    assert server.objects["clientcredentials"]["billing"]["spec"]["suspended"] is True
 
 
 @pytest.mark.parametrize(
@@ -148,7 +182,7 @@ def test_a_deletion_says_what_it_breaks_and_wants_the_name_typed() -> None:
     assert writes(server) == []
     again = re.search(r'action="[^"]*(/changes/[\w-]+)"', wrong.text)
     assert again is not None
-    assert shown.post(again[1], {"confirm": "billing"}).headers["location"].endswith("/clients?done=1")
+    assert shown.post(again[1], {"confirm": "billing"}).headers["location"].endswith("/clients?deleted=billing")
     (body,) = writes(server)
     assert body == {"preconditions": {"uid": "uid-billing", "resourceVersion": "1"}}
 
@@ -168,7 +202,8 @@ def test_an_edit_made_meanwhile_is_shown_and_not_overwritten(action: str) -> Non
     assert "+    - theirs" in text
     spec = server.objects["clientcredentials"]["billing"]["spec"]
     assert spec == {"permissions": ["theirs"]}
-    # What was asked for stands there anew, for the object as it is.
+    # What was asked for stands there anew, for the object as it is; with what it breaks.
+    assert ("No other client holds theirs" in text) is (action == "delete")
     anew = re.search(r'action="[^"]*(/changes/[\w-]+)"', answer.text)
     assert anew is not None
     assert anew[1] != path
