@@ -11,6 +11,7 @@ from keyturn.rules.table import RouteTable
 from keyturn.timestamps import parse_rfc3339
 
 from .errors import CommandError, Exit
+from .in_force import is_applied, permissions_in_force, unready, unseen, watched_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,25 +23,25 @@ _NO_CLIENT: Final = "Check the name and --namespace with `kubectl get cc`."
 
 
 def account_from_cluster(kube: Kube, question: Question, client: str | None) -> tuple[dict[str, Any], list[str]]:
-    """The account of the decision, and the rules whose specs are not wholly in force (`namespace/name`).
+    """The account of the decision, and what keeps it from being what a replica would say, as sentences.
 
     Raises:
         CommandError: the objects can't be read, or there is no such client.
     """
-    rules, unready = [], []
+    rules, notes = [], []
     for obj in kube.list(kube.path("accessrules")):
         ref = _ref(obj)
         state, problems = parse_rule(obj.get("spec") or {}, None)
         rules.append((ref, state))
-        if problems or not _ready(obj):
-            unready.append(ref)
+        if reason := unready(obj) or (problems and problems[0].reason):
+            notes.append(f"AccessRule {ref} is not Ready ({reason}): what is in force of it may be something else.")
     clients = kube.list(kube.path("clientcredentials"))
     subject, audiences = question.subject, question.audiences
     told: dict[str, Any] = {"kind": "anonymous" if question.anonymous else "described"}
     if client is not None:
         found = _client(clients, client, kube.namespace)
         spec = found.get("spec") or {}
-        permissions, audiences = _texts(spec, "permissions"), _texts(spec, "audiences")
+        permissions, audiences = permissions_in_force(found), _texts(spec, "audiences")
         told = {
             "kind": "client",
             "clientId": _client_id(found),
@@ -50,8 +51,12 @@ def account_from_cluster(kube: Kube, question: Question, client: str | None) -> 
         }
         assert subject is not None
         subject = type(subject)(frozenset(permissions))
-        if problem := _stopped(spec):
+        if problem := _stopped(found):
             told["problem"], subject = problem, None
+        elif reason := unready(found):
+            notes.append(
+                f"ClientCredential {_ref(found)} is not Ready ({reason}): what is in force of it may be something else."
+            )
     asked = Asked(question.method, question.target, question.host, question.backoffice, question.client_type)
     account = account_of(
         RouteTable.build(rules),
@@ -59,14 +64,17 @@ def account_from_cluster(kube: Kube, question: Question, client: str | None) -> 
         subject=subject,
         audiences=audiences,
         caller=told,
-        holders=[(_ref(obj), _texts(obj.get("spec") or {}, "permissions")) for obj in clients],
+        holders=[(_ref(obj), permissions_in_force(obj)) for obj in clients],
     )
-    return account, sorted(unready)
+    if scope := unseen(kube.namespace, watched_namespaces(kube)):
+        notes.append(scope)
+    return account, sorted(notes)
 
 
 def _client(clients: list[Object], named: str, namespace: str) -> Object:
     ref = named if "/" in named else f"{namespace}/{named}"
-    by_id = [obj for obj in clients if _client_id(obj) == named]
+    # Of two that ask for the same id, the one that has it.
+    by_id = sorted((obj for obj in clients if _client_id(obj) == named), key=lambda obj: not is_applied(obj))
     for obj in (*by_id, *(one for one in clients if _ref(one) == ref)):
         return obj
     raise CommandError("No ClientCredential has this client id or name.", _NO_CLIENT, Exit.REFUSED)
@@ -77,7 +85,10 @@ def _client_id(obj: Object) -> str:
     return str(given) if given else _ref(obj).replace("/", ".")
 
 
-def _stopped(spec: Mapping[str, Any]) -> dict[str, str] | None:
+def _stopped(obj: Object) -> dict[str, str] | None:
+    spec = obj.get("spec") or {}
+    if not is_applied(obj):
+        return {"reason": "client_not_in_force", "description": f"nothing of the client is in force: {unready(obj)}"}
     if spec.get("suspended") is True:
         return {"reason": "client_suspended", "description": "the client is suspended"}
     try:
@@ -86,13 +97,6 @@ def _stopped(spec: Mapping[str, Any]) -> dict[str, str] | None:
     except ValueError:
         return {"reason": "client_expired", "description": "the client's end can't be read"}
     return None
-
-
-def _ready(obj: Object) -> bool:
-    return any(
-        one.get("type") == "Ready" and one.get("status") == "True"
-        for one in (obj.get("status") or {}).get("conditions") or ()
-    )
 
 
 def _texts(spec: Mapping[str, Any], member: str) -> tuple[str, ...]:

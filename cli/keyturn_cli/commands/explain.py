@@ -198,13 +198,10 @@ class _Service:
                 return self._ask(kube, wanted)
             except CommandError as error:
                 say(f"The service was not asked: {error.problem}")
-            account, unready = account_from_cluster(kube, question, wanted.get("client"))
+            account, notes = account_from_cluster(kube, question, wanted.get("client"))
         say("Decided by the objects in the cluster; with --url the service itself is asked.")
-        for ref in unready:
-            say(
-                printable(f"AccessRule {ref} is not Ready: what is in force of it may be something else."),
-                style="yellow",
-            )
+        for note in notes:
+            say(printable(note), style="yellow")
         return account
 
     def _open(self) -> Kube:

@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from ..client_view import view
 from ..errors import CommandError, Exit
+from ..in_force import unseen, watched_namespaces
 from ..kube import Absent
 from .clients import MAX_CLIENTS, holders_of, row_of
 from .guard import Door, Guard
@@ -43,6 +44,7 @@ MAX_STREAMS: Final = 32
 LOOK_SECONDS: Final = 0.3
 PAUSE_SECONDS: Final = 1.0
 BEAT_SECONDS: Final = 15.0
+WATCHED_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ class Console:
     pages: Pages = field(default_factory=Pages)
     stopping: bool = False
     streams: int = 0
+    _watched: tuple[float, tuple[str, ...] | None] | None = None
     _index: tuple[int, RuleIndex] | None = None
     _holders: tuple[int, dict[str, list[str]]] | None = None
 
@@ -99,6 +102,13 @@ class Console:
         if self._holders is None or self._holders[0] != snapshot.version:
             self._holders = (snapshot.version, holders_of(snapshot.items.values()))
         return self._holders[1]
+
+    def unseen(self) -> str:
+        """What is to be said of the namespaces that the installation watches besides this one; looked up once a minute at most."""
+        now = self.clock()
+        if self._watched is None or now >= self._watched[0]:
+            self._watched = (now + WATCHED_SECONDS, watched_namespaces(self.kube))
+        return unseen(self.kube.namespace, self._watched[1])
 
     def held_alone(self, obj: Object) -> set[str]:
         """The client's permissions that no other client holds; none where not all clients are known."""

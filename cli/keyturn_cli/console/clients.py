@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ..client_view import DAY, ClientView, Filter, view
+from ..in_force import is_applied, permissions_in_force, unready
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,11 +30,17 @@ FILTERS: Final[Mapping[str, tuple[str, Filter]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A client in the list. `text` is what a search looks in, `version` the object's resourceVersion."""
+    """A client in the list. `text` is what a search looks in, `version` the object's resourceVersion.
+
+    `held`: its permissions that count. `applied`: whether anything of it is in force. `unready`: why it is not Ready; empty where it is.
+    """
 
     client: ClientView
     text: str
     version: str
+    held: tuple[str, ...]
+    applied: bool
+    unready: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,11 @@ def row_of(obj: Object) -> Row:
     client = replace(view(obj), conditions=(), description="", message="")
     names = (client.name, client.client_id, client.client_name, *client.contacts)
     version = (obj.get("metadata") or {}).get("resourceVersion")
-    return Row(client, "\n".join(names).casefold(), str(version or ""))
+    held = permissions_in_force(obj)
+    if held == client.permissions.granted:
+        # One list of each of ten thousand, not two.
+        held = client.permissions.granted
+    return Row(client, "\n".join(names).casefold(), str(version or ""), held, is_applied(obj), unready(obj))
 
 
 def query_of(parameters: Mapping[str, str]) -> Query:
@@ -88,11 +99,7 @@ def page_of(rows: Iterable[Row], query: Query, now: float) -> Page:
             if wanted.takes(row.client, now):
                 counts[name] += 1
                 meant = meant or name == query.show
-        if (
-            meant
-            and (not text or text in row.text)
-            and (not query.permission or query.permission in row.client.permissions.granted)
-        ):
+        if meant and (not text or text in row.text) and (not query.permission or query.permission in row.held):
             found.append(row)
     pages = max(1, -(-len(found) // PAGE_SIZE))
     number = min(max(1, query.page), pages)
@@ -101,9 +108,9 @@ def page_of(rows: Iterable[Row], query: Query, now: float) -> Page:
 
 
 def holders_of(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """The names of the clients that hold each permission."""
+    """The names of the clients that hold each permission, as far as it is in force."""
     found: dict[str, list[str]] = {}
     for row in rows:
-        for permission in row.client.permissions.granted:
+        for permission in row.held:
             found.setdefault(permission, []).append(row.client.name)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from keyturn.expressions import Subject
@@ -10,6 +10,8 @@ from keyturn.rules.account import Asked, account_of
 from keyturn.rules.conflicts import find_conflicts
 from keyturn.rules.parse import parse_rule
 from keyturn.rules.table import RouteTable
+
+from ..in_force import unready
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -30,7 +32,7 @@ MAX_NAMED: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """One AccessRule: what its spec says, and what the operator says of it."""
+    """One AccessRule: what its spec says, and what the operator says of it. `unready`: why it is not Ready; empty where it is."""
 
     ref: str
     name: str
@@ -39,6 +41,7 @@ class RuleRow:
     ready: str
     reason: str
     message: str
+    unready: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,16 @@ class RouteRow:
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """Who may make a request. `everybody`: no token is needed. `unjudged`: how many clients were not looked at."""
+    """Who may make a request. `everybody`: no token is needed. `unjudged`: how many clients were not looked at.
+
+    `unready`: those of `names` that are not Ready, and why: what is in force of them may be less.
+    """
 
     everybody: bool
     names: tuple[str, ...]
     count: int
     unjudged: int = 0
+    unready: Mapping[str, str] = field(default_factory=dict)
 
 
 class RuleIndex:
@@ -69,6 +76,7 @@ class RuleIndex:
         self.rules = rules
         self.table = RouteTable.build((rule.ref, rule.state) for rule in rules)
         self.conflicts: Mapping[str, list[Conflict]] = find_conflicts({rule.ref: rule.state for rule in rules})
+        self.unready = tuple(rule for rule in rules if rule.unready)
         self.routes = tuple(
             _route_row(rule, route, self.conflicts.get(rule.ref, ())) for rule in rules for route in rule.state.routes
         )
@@ -87,18 +95,22 @@ class RuleIndex:
         return found[:limit], len(found)
 
     def callers(self, asked: Asked, rows: Iterable[Row], now: float) -> Callers:
-        """The clients that this request would be let through for, with a token for all of their audiences."""
+        """The clients that this request would be let through for, with a token for all of their audiences.
+
+        One of which nothing is in force is none of them.
+        """
         match = self.table.match(asked.method, asked.target, asked.host, is_backoffice=asked.is_backoffice)
         if match.settled is not None:
             return Callers(match.settled.allowed, (), 0)
         judged: dict[tuple[frozenset[str], tuple[str, ...]], bool] = {}
         names: list[str] = []
+        waiting: dict[str, str] = {}
         unjudged = 0
         for row in rows:
             client = row.client
-            if is_stopped(client, now):
+            if not row.applied or is_stopped(client, now):
                 continue
-            key = (frozenset(client.permissions.granted), client.audiences.granted)
+            key = (frozenset(row.held), client.audiences.granted)
             if key not in judged:
                 if len(judged) >= MAX_KINDS:
                     unjudged += 1
@@ -107,13 +119,15 @@ class RuleIndex:
                 judged[key] = match.evaluate(subject, key[1]).allowed
             if judged[key]:
                 names.append(client.name)
-        return Callers(False, tuple(names[:MAX_NAMED]), len(names), unjudged)
+                if row.unready and len(names) <= MAX_NAMED:
+                    waiting[client.name] = row.unready
+        return Callers(False, tuple(names[:MAX_NAMED]), len(names), unjudged, waiting)
 
     def account(
         self,
         asked: Asked,
         rows: Collection[Row],
-        client: ClientView | None,
+        row: Row | None,
         permissions: Collection[str] | None,
         now: float,
     ) -> dict[str, Any]:
@@ -121,16 +135,21 @@ class RuleIndex:
         subject = None if permissions is None else Subject(frozenset(permissions))
         audiences: tuple[str, ...] = ()
         caller: dict[str, Any] = {"kind": "anonymous" if permissions is None else "described"}
-        if client is not None:
-            subject, audiences = Subject(frozenset(client.permissions.granted)), client.audiences.granted
+        if row is not None:
+            client = row.client
+            subject, audiences = Subject(frozenset(row.held)), client.audiences.granted
             caller = {
                 "kind": "client",
                 "clientId": client.client_id,
                 "object": f"{client.namespace}/{client.name}",
-                "permissions": list(client.permissions.granted),
+                "permissions": list(row.held),
                 "audiences": list(audiences),
             }
-            if is_stopped(client, now):
+            if not row.applied:
+                subject = None
+                said = f"nothing of the client is in force: {row.unready}"
+                caller["problem"] = {"reason": "client_not_in_force", "description": said}
+            elif is_stopped(client, now):
                 subject = None
                 word = "is suspended" if client.suspended else "has expired"
                 caller["problem"] = {"reason": "client_stopped", "description": f"the client {word}"}
@@ -140,7 +159,7 @@ class RuleIndex:
             subject=subject,
             audiences=audiences,
             caller=caller,
-            holders=[(row.client.name, row.client.permissions.granted) for row in rows],
+            holders=[(one.client.name, one.held) for one in rows],
         )
 
 
@@ -160,6 +179,7 @@ def rule_of(obj: Object) -> RuleRow:
         ready=str(ready.get("status", "Unknown")) if current else "Unknown",
         reason=str(ready.get("reason", "")) if current else "",
         message=str(ready.get("message", "")) if current else "",
+        unready=unready(obj) or (problems[0].reason if problems else ""),
     )
 
 

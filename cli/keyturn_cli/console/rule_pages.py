@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ..client_view import ClientView
     from .app import Call
     from .clients import Row
 
@@ -104,20 +103,26 @@ def _explained(call: Call, asked: Mapping[str, Any]) -> dict[str, Any]:
     request = Asked(method, target, host, asked["backoffice"])
     index = call.console.rule_index()
     rows = call.console.clients.snapshot().items.values()
-    client = _client(rows, asked["client"]) if asked["client"] else None
+    row = _row(rows, asked["client"]) if asked["client"] else None
     permissions = asked["permissions"].split()
+    account = index.account(request, rows, row, permissions or None, call.now)
+    # Those that decide this request before the others.
+    deciding = {route["rule"] for reading in account["readings"] for route in reading["routes"]}
     return {
-        "account": index.account(request, rows, client, permissions or None, call.now),
+        "account": account,
+        "caller_unready": row.unready if row is not None and row.applied else "",
         "callers": index.callers(request, rows, call.now),
         "holders": call.console.holders(),
+        "unready": sorted(index.unready, key=lambda rule: rule.ref not in deciding),
+        "unseen": call.console.unseen(),
     }
 
 
-def _client(rows: Iterable[Row], named: str) -> ClientView:
-    """A client id counts before a name, as with `keyturn explain`."""
+def _row(rows: Iterable[Row], named: str) -> Row:
+    """A client id counts before a name, as with `keyturn explain`; of two that ask for the same id, the one that has it."""
     found = sorted(
-        (row.client for row in rows if named in (row.client.client_id, row.client.name)),
-        key=lambda client: client.client_id != named,
+        (row for row in rows if named in (row.client.client_id, row.client.name)),
+        key=lambda row: (row.client.client_id != named, not row.applied),
     )
     if not found:
         raise NotPossible("No client has this name or client id.")

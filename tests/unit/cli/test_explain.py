@@ -274,6 +274,34 @@ def test_a_rule_that_is_not_ready_and_a_client_that_is_not_there_are_told(outsid
     assert (result.exit_code, "No ClientCredential" in result.stderr) == (1, True)
 
 
+def test_from_the_objects_a_client_whose_id_is_anothers_is_no_caller_and_holds_nothing(outside: Outside) -> None:
+    refused = [{"type": "Ready", "status": "False", "reason": "ClientIdTaken"}]
+    taken = client_object("late", permissions=["orders:read"], clientId="billing")
+    taken["status"] = {"conditions": refused}
+    outside.clients = [taken, client_object("first", id="billing", permissions=["stock:read"])]
+    denied = explain("GET", URL, "--client", "late")
+    assert denied.stdout.startswith("unauthenticated")
+    assert "nothing of the client is in force: ClientIdTaken" in denied.stdout
+    # The id is the other's.
+    by_id = explain("GET", URL, "--client", "billing")
+    assert by_id.stdout.startswith("deny (MissingPermission)")
+    assert "shop/late" not in by_id.stdout
+
+
+def test_from_the_objects_a_client_that_is_not_ready_is_named(outside: Outside) -> None:
+    outside.clients = [client_object("web", permissions=["orders:read"])]
+    outside.clients[0]["status"] |= {"conditions": [{"type": "Ready", "status": "False", "reason": "InvalidKey"}]}
+    told = explain("GET", URL, "--client", "web").stderr
+    assert "ClientCredential shop/web is not Ready (InvalidKey)" in told
+
+
+def test_namespaces_that_were_not_looked_at_are_named(outside: Outside) -> None:
+    assert "If the installation watches others" in explain("GET", URL, "--anonymous").stderr
+    variables = [{"name": "KEYTURN_NAMESPACES", "value": "shop, team-b"}]
+    outside.deployments = [{"spec": {"template": {"spec": {"containers": [{}, {"env": variables}]}}}}]
+    assert "also watches team-b" in explain("GET", URL, "--anonymous").stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -18,6 +18,7 @@ from keyturn_cli.kube import Kube, Object
 
 NOW = 1_800_000_000.0
 PORT = 8123
+DEPLOYMENTS = "/apis/apps/v1/namespaces/shop/deployments"
 ROOT = "/apis/keyturn.dev/v1alpha1/namespaces/shop/"
 
 
@@ -51,15 +52,18 @@ def thing(kind: str, name: str, spec: Object, status: Object | None = None, **me
 
 
 def client(name: str, *permissions: str, status: Object | None = None, **spec: Any) -> Object:
+    """One that the operator has applied: its client id stands in its status."""
     metadata = spec.pop("metadata", {})
-    return thing("ClientCredential", name, {"permissions": list(permissions), **spec}, status, **metadata)
+    told = {"clientId": f"shop.{name}", "conditions": [ready()], **(status or {})}
+    return thing("ClientCredential", name, {"permissions": list(permissions), **spec}, told, **metadata)
 
 
 def registered(name: str, *asked: str, **spec: Any) -> Object:
     """One that registered itself and waits."""
     labels = {"keyturn.dev/registered": "true", "keyturn.dev/approval": "pending"}
     registration = {"secretName": f"{name}-0", "requested": {"permissions": list(asked), "audiences": ["orders"]}}
-    return thing("ClientCredential", name, {"registration": registration, **spec}, labels=labels)
+    status = {"clientId": name, "conditions": [ready()]}
+    return thing("ClientCredential", name, {"registration": registration, **spec}, status, labels=labels)
 
 
 def rule(name: str, *routes: Object, **spec: Any) -> Object:
@@ -68,13 +72,17 @@ def rule(name: str, *routes: Object, **spec: Any) -> Object:
 
 @dataclass
 class ApiServer:
-    """`refused`: (verb, resource) pairs that RBAC refuses. `meanwhile` runs before the next PATCH or DELETE is looked at."""
+    """`refused`: (verb, resource) pairs that RBAC refuses. `meanwhile` runs before the next PATCH or DELETE is looked at.
+
+    `watched`: what the operator's Deployment says of namespaces (None: there is no Deployment).
+    """
 
     objects: dict[str, dict[str, Object]] = field(default_factory=dict)
     refused: set[tuple[str, str]] = field(default_factory=set)
     requests: list[httpx2.Request] = field(default_factory=list)
     objection: str = ""
     meanwhile: Any = None
+    watched: str | None = "shop"
 
     def put(self, *objects: Object) -> None:
         plurals = {"ClientCredential": "clientcredentials", "AccessRule": "accessrules", "SigningKey": "signingkeys"}
@@ -100,6 +108,14 @@ class ApiServer:
             asked = json.loads(request.content)["spec"]["resourceAttributes"]
             allowed = (asked["verb"], asked["resource"]) not in self.refused
             return httpx2.Response(201, json={"status": {"allowed": allowed}})
+        if path == DEPLOYMENTS:
+            if ("list", "deployments") in self.refused:
+                return said(403, "cannot list deployments")
+            variables = [{"name": "KEYTURN_NAMESPACES", "value": self.watched}]
+            found = (
+                [] if self.watched is None else [{"spec": {"template": {"spec": {"containers": [{"env": variables}]}}}}]
+            )
+            return httpx2.Response(200, json={"items": found})
         if not path.startswith(ROOT):
             return said(404, "no such thing")
         plural, _, name = path.removeprefix(ROOT).partition("/")

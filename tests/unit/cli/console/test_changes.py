@@ -68,8 +68,13 @@ def test_a_double_click_makes_a_change_once_and_both_are_told_that_it_was_made(a
     assert path is not None
     answers: list[httpx2.Response] = []
     second = threading.Thread(target=lambda: answers.append(shown.post(path, {"confirm": "billing"})))
-    # While the first is under way.
-    server.meanwhile = lambda: (second.start(), second.join(0.3))
+
+    def click_again() -> None:
+        """While the first is under way."""
+        second.start()
+        second.join(0.3)
+
+    server.meanwhile = click_again
     answers.append(shown.post(path, {"confirm": "billing"}))
     second.join(20)
     assert [(one.status_code, one.headers.get("location")) for one in answers] == [(303, shown.door.base + place)] * 2

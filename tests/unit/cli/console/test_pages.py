@@ -219,6 +219,54 @@ def test_who_may_call_is_told_with_the_chain_and_the_reason() -> None:
     assert "Allowed (Allowed)" in described
 
 
+def not_ready(reason: str, message: str = "") -> dict[str, Any]:
+    return {"conditions": [ready(status="False", reason=reason, message=message)]}
+
+
+def test_what_is_not_ready_is_named_beside_the_answer() -> None:
+    server = full()
+    server.put(
+        thing("ClientCredential", "late", {"permissions": ["orders:read"]}, not_ready("ClientIdTaken")),
+        client("mistaken", "orders:read", status=not_ready("InvalidKey")),
+        thing("AccessRule", "outside", {"routes": [needs("/refunds", "x")]}, not_ready("NotGranted", "may not use")),
+    )
+    shown = page(server)
+    text = text_of(shown.get("/explain?url=/orders&client=late").text)
+    assert (
+        "2 clients, with a token for all of its permissions and audiences: billing , mistaken not ready: InvalidKey"
+        in text
+    )
+    assert "Denied: not logged in" in text
+    assert "but nothing of the client is in force: ClientIdTaken" in text
+    assert "AccessRule outside (NotGranted): may not use" in text
+    assert "AccessRule outside (NotGranted): may not use" in text_of(shown.get("/rules").text)
+    one = text_of(shown.get("/explain?url=/orders&client=mistaken").text)
+    assert "This client is not ready (InvalidKey)" in one
+
+
+@pytest.mark.parametrize(
+    ("watched", "refused", "said"),
+    [
+        pytest.param("shop", False, "", id="this namespace alone"),
+        pytest.param("shop,team-b", False, "also watches team-b", id="another one, too"),
+        pytest.param("*", False, "watches all namespaces", id="all"),
+        pytest.param("shop", True, "If the installation watches others", id="whoever may not read Deployments"),
+        pytest.param(None, False, "If the installation watches others", id="where no installation is"),
+    ],
+)
+def test_namespaces_that_count_as_well_are_named_beside_the_answer(
+    watched: str | None, refused: bool, said: str
+) -> None:
+    server = full()
+    server.watched = watched
+    server.refused = {("list", "deployments")} if refused else set()
+    shown = page(server)
+    for _ in range(2):
+        html = shown.get("/explain?url=/orders").text
+        assert (said in text_of(html)) if said else 'id="unseen"' not in html
+    assert sum(one.url.path.endswith("/deployments") for one in server.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [

@@ -10,7 +10,7 @@ import pytest
 
 from keyturn.rules.account import Asked
 from keyturn_cli.console import counts as counting
-from keyturn_cli.console.clients import row_of
+from keyturn_cli.console.clients import holders_of, row_of
 from keyturn_cli.console.counts import AuditCounts, count_denials
 from keyturn_cli.console.rights import KEPT_SECONDS, Rights
 from keyturn_cli.console.rule_index import MAX_KINDS, RuleIndex, rule_of
@@ -18,7 +18,7 @@ from keyturn_cli.console.timeline import WIDTH, timeline_of
 from keyturn_cli.kube import Kube
 from tests.unit.cli.command import keyturn
 
-from .api_server import NOW, ApiServer, client, needs, rule, thing
+from .api_server import NOW, ApiServer, client, needs, ready, rule, thing
 
 METRICS = """# TYPE keyturn_api_audit_denials_total counter
 keyturn_api_audit_denials_total{outcome="Forbidden",rule="shop/tried"} 3.0
@@ -205,6 +205,28 @@ def test_who_may_call_is_judged_by_the_code_of_the_gateway(path: str, everybody:
     ]
     callers = found.callers(Asked("GET", path.encode(), None), rows, NOW)
     assert (callers.everybody, callers.names, callers.unjudged) == (everybody, names, 0)
+
+
+def test_clients_of_which_nothing_counts_are_no_callers_and_others_that_are_not_ready_are_named() -> None:
+    found = index(rule("shop", needs("/orders", "orders:read"), {"path": "/any", "expression": "true"}))
+    taken = thing(
+        "ClientCredential",
+        "late",
+        {"permissions": ["orders:read"]},
+        {"conditions": [ready(status="False", reason="ClientIdTaken")]},
+    )
+    mistaken = client("mistaken", "orders:read", status={"conditions": [ready(status="False", reason="InvalidKey")]})
+    closed = client(
+        "closed",
+        "orders:read",
+        status={"permissions": 0, "conditions": [ready(status="False", reason="InvalidKey")]},
+    )
+    rows = [row_of(one) for one in (taken, mistaken, closed, client("billing", "orders:read"))]
+    callers = found.callers(Asked("GET", b"/orders", None), rows, NOW)
+    assert (callers.names, callers.unready) == (("mistaken", "billing"), {"mistaken": "InvalidKey"})
+    # With a token they would be in.
+    assert found.callers(Asked("GET", b"/any", None), rows, NOW).names == ("mistaken", "closed", "billing")
+    assert holders_of(rows) == {"orders:read": ["mistaken", "billing"]}
 
 
 def test_kinds_of_clients_are_judged_up_to_a_bound_and_the_rest_is_told() -> None:
