@@ -84,7 +84,15 @@ def _token(url: str) -> dict[str, Any]:
             "200": answer(
                 "The token.", "Token", example={"access_token": _JWT, "token_type": "Bearer", "expires_in": 900}
             ),
-            **oauth_errors(_400="", _401="The client did not prove who it is.", _405="", _413="", _429="", _503=""),
+            **oauth_errors(
+                _400="The request is wrong: `error` says in what. `invalid_scope` and `invalid_target` also where one token cannot hold "
+                "all that was asked for: name a part in `scope` and `audience`.",
+                _401="The client did not prove who it is.",
+                _405="",
+                _413="",
+                _429="",
+                _503="",
+            ),
         },
     }
 

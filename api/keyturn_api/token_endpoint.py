@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from keyturn.clients.claims import RESERVED_CLAIMS
 from keyturn.snapshot import Snapshot
-from keyturn.tokens.claims import INVALID_TARGET, Grant, encode_access_claims, grant, lifetime
+from keyturn.tokens.claims import INVALID_TARGET, Grant, encode_access_claims, grant, issued_at, lifetime
 from keyturn.tokens.refusal import TokenRefused
 from keyturn_api.activity import ActivityRecorder
 from keyturn_api.client_authentication import Attempt, ClientAuthenticator, ProvenClient, read_attempt
@@ -48,6 +48,15 @@ class TokenRequest:
     scope: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a token is going to say: its claims as JSON. `lifetime` in seconds."""
+
+    claims: bytes
+    granted: Grant
+    lifetime: int
+
+
 class TokenEndpoint:
     """Four steps: parse the request, validate the client and what it asks for, create the token, write the answer."""
 
@@ -77,8 +86,8 @@ class TokenEndpoint:
     async def __call__(self, scope: Scope, receive: Receive) -> Response:
         try:
             request = await self._parse(scope, receive)
-            client, granted = await self._validate(request)
-            answer = self._create(client, granted)
+            client, statement = await self._validate(request)
+            answer = self._create(client, statement)
         except ApiError as error:
             self._metrics.count("token", error.code, scope)
             _log.info(
@@ -108,46 +117,45 @@ class TokenEndpoint:
 
     # Validate
 
-    async def _validate(self, request: TokenRequest) -> tuple[ProvenClient, Grant]:
+    async def _validate(self, request: TokenRequest) -> tuple[ProvenClient, Statement]:
         if self._snapshot.loaded and self._signing_keys.signer() is None:
             raise unavailable("no signing key is ready", reason="no_signing_key", retry_after=5)
         return await self._authenticator.authenticate(
-            request.attempt, lambda client: self._grant(client, request), workloads=self._workloads
+            request.attempt, lambda client: self._state(client, request), workloads=self._workloads
         )
 
-    def _grant(self, client: ProvenClient, request: TokenRequest) -> Grant:
+    def _state(self, client: ProvenClient, request: TokenRequest) -> Statement:
         asked = (*request.audiences, *client.requested_audiences)
         if self._settings.require_audience and not asked:
             raise invalid_request("audience is required here")
-        try:
-            return grant(client.state, audiences=asked, scope=request.scope, issuer=self._settings.issuer)
-        except TokenRefused as refused:
-            raise ApiError(400, refused.reason, refused.description) from None
-
-    # Create
-
-    def _create(self, client: ProvenClient, granted: Grant) -> Response:
-        signer = self._signing_keys.signer()
-        if signer is None:
-            raise unavailable("no signing key is ready", reason="no_signing_key", retry_after=5)
-        now = self._clock()
         seconds = lifetime(
             client.state, default=self._settings.token_lifetime, maximum=self._settings.max_token_lifetime
         )
-        token = signer.encode(
-            encode_access_claims(
+        try:
+            granted = grant(client.state, audiences=asked, scope=request.scope, issuer=self._settings.issuer)
+            claims = encode_access_claims(
                 client=client.state,
                 granted=granted,
                 issuer=self._settings.issuer,
                 jti=secrets.token_urlsafe(16),
-                now=int(now),
+                now=issued_at(client.state, now=self._clock(), clock_skew=self._settings.clock_skew_seconds),
                 lifetime=seconds,
                 assertion_claims=client.claims,
                 reserved=self._reserved,
             )
-        )
-        self._activity.used(client.state, client.kid, now)
-        return _write(token, seconds, granted)
+        except TokenRefused as refused:
+            raise ApiError(400, refused.reason, refused.description) from None
+        return Statement(claims, granted, seconds)
+
+    # Create
+
+    def _create(self, client: ProvenClient, statement: Statement) -> Response:
+        signer = self._signing_keys.signer()
+        if signer is None:
+            raise unavailable("no signing key is ready", reason="no_signing_key", retry_after=5)
+        token = signer.encode(statement.claims)
+        self._activity.used(client.state, client.kid, self._clock())
+        return _write(token, statement.lifetime, statement.granted)
 
 
 # Write

@@ -9,9 +9,10 @@ TOKENS_INVALIDATED: Final = "TokensInvalidated"
 SECRET_RESTORED: Final = "SecretRestored"
 KEYS_EXPIRING: Final = "KeysExpiring"
 KEYS_FETCHED: Final = "KeysFetched"
+TOKEN_TOO_LONG: Final = "TokenTooLong"
 
 # Conditions that are bad news when they hold.
-WARNINGS: Final = frozenset({CONFLICTING, TOKENS_INVALIDATED, SECRET_RESTORED, KEYS_EXPIRING})
+WARNINGS: Final = frozenset({CONFLICTING, TOKENS_INVALIDATED, SECRET_RESTORED, KEYS_EXPIRING, TOKEN_TOO_LONG})
 
 # Ready=True
 ACCEPTED: Final = "Accepted"
@@ -62,6 +63,9 @@ OVER: Final = "Over"
 # KeysExpiring
 KEY_ENDS_SOON: Final = "KeyEndsSoon"
 NO_KEY_ENDS_SOON: Final = "NoKeyEndsSoon"
+# TokenTooLong
+GRANT_TOO_LARGE: Final = "GrantTooLarge"
+GRANT_FITS: Final = "GrantFits"
 # KeysFetched, and Ready=False while no copy counts
 FETCHED: Final = "Fetched"
 KEYS_REFUSED: Final = "KeysRefused"

@@ -6,6 +6,7 @@ from typing import Any, Final
 from keyturn import reasons
 from keyturn.clients.state import SOURCE_GENERATE_KEY, SOURCE_JWKS_URI, SOURCE_PUBLIC_KEYS, ClientKey, ClientState
 from keyturn.timestamps import format_rfc3339
+from keyturn.tokens.claims import everything_fits
 from keyturn_operator.conditions import Verdict, shorten
 from keyturn_operator.key_use import Held, Uses, hint, id_of, in_use_instead
 
@@ -114,6 +115,20 @@ def keys_expiring(state: ClientState, uses: Uses, present: object, *, now: float
     ):
         text = "No registered key that is in use ends soon."
         return Verdict("False", reasons.NO_KEY_ENDS_SOON, text, reasons.KEYS_EXPIRING)
+    return None
+
+
+def token_too_long(state: ClientState, present: object, *, issuer: str) -> Verdict | None:
+    """The condition about a client that holds more than one token can say. None where it says nothing: all fits, as ever."""
+    if not everything_fits(state, issuer=issuer):
+        text = (
+            "One token cannot hold all permissions and audiences of this client: a token request must name a part of them, in scope and "
+            "audience, and is refused otherwise. Or divide them among several clients."
+        )
+        return Verdict("True", reasons.GRANT_TOO_LARGE, text, reasons.TOKEN_TOO_LONG)
+    if _has(present, reasons.TOKEN_TOO_LONG):
+        text = "One token holds all permissions and audiences of this client."
+        return Verdict("False", reasons.GRANT_FITS, text, reasons.TOKEN_TOO_LONG)
     return None
 
 

@@ -23,6 +23,7 @@ from keyturn_operator.client_status import (
     next_change,
     status_fields,
     taken,
+    token_too_long,
     usability,
 )
 from keyturn_operator.conditions import Verdict
@@ -245,7 +246,8 @@ class ClientReconciler:
         if hints_differ(status, fields):
             fields = status_fields(state, secret_name, uses, shown_uses(status, uses, moved=True), now)
         expiring = keys_expiring(state, uses, status.get("conditions"), now=now, window=window)
-        verdicts = [one for one in (verdict, expiring, fetched) if one is not None]
+        too_long = token_too_long(state, status.get("conditions"), issuer=context.settings.issuer)
+        verdicts = [one for one in (verdict, expiring, fetched, too_long) if one is not None]
         absent = (reasons.KEYS_FETCHED,) if given.sources.jwks_uri is None else ()
         await context.write_status(key, obj, verdicts, fields, absent=absent)
         times = [next_change(state, now, window)]

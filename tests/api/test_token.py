@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from tests.api.conftest import APP, SECRET, Running
-from tests.api.installation import ASSERTION_TYPE, ISSUER, assertion, form
+from tests.api.installation import ASSERTION_TYPE, ISSUER, Installation, assertion, form
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -57,6 +57,47 @@ async def test_a_secret_with_special_characters_works_form_encoded(shared: Runni
     for _ in range(2):  # the second time from the cache
         answer = await shared.http.post("/oauth/token", data={"grant_type": "client_credentials"}, headers=headers)
         assert answer.status_code == 200, answer.text
+
+
+async def test_the_longest_token_counts_at_every_endpoint_and_a_longer_one_is_not_issued(
+    installation: Installation,
+) -> None:
+    held = tuple(f"{number:019}" for number in range(200))
+    await installation.add_secret_client("team.wide", SECRET, permissions=held)
+    process = await installation.start().ready()
+    as_wide = basic("team.wide", SECRET)
+    async with httpx2.AsyncClient(base_url=process.url) as http:
+
+        async def ask(count: int) -> httpx2.Response:
+            scope = " ".join(held[:count])
+            return await http.post(
+                "/oauth/token", headers=as_wide, data={"grant_type": "client_credentials", "scope": scope}
+            )
+
+        whole = await http.post("/oauth/token", headers=as_wide, data={"grant_type": "client_credentials"})
+        assert (whole.status_code, whole.json()["error"]) == (400, "invalid_scope")
+        most = 1
+        while (answer := await ask(most + 1)).status_code == 200:
+            most += 1
+            token = answer.json()["access_token"]
+        assert answer.json()["error"] == "invalid_scope"
+        assert most > 50
+        info = await http.get("/tokeninfo", headers={"authorization": f"Bearer {token}"})
+        assert (info.status_code, len(info.json()["permissions"])) == (200, most)
+        told = await http.post("/oauth/introspect", headers=as_wide, data={"token": token})
+        assert told.json()["active"] is True
+        decided = await http.get(
+            "/auth",
+            headers={
+                "authorization": f"Bearer {token}",
+                "original-request-method": "GET",
+                "original-request-uri": "/orders",
+            },
+        )
+        assert decided.status_code == 403  # known, and not permitted
+        assert "insufficient_scope" in decided.headers["www-authenticate"]
+        assert (await http.post("/oauth/revoke", headers=as_wide, data={"token": token})).status_code == 200
+        assert (await http.get("/tokeninfo", headers={"authorization": f"Bearer {token}"})).status_code == 401
 
 
 async def test_scope_narrows_and_is_told(shared: Running) -> None:

@@ -2,19 +2,21 @@
 
 import datetime
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx2
 import pytest
 import pytest_asyncio
 
+from keyturn.clients.state import ClientState
 from keyturn.records import Kind as RecordKind
 from keyturn.rules.state import Condition, RouteState, RuleState
 from keyturn.rules.table import RouteTable
+from keyturn.tokens.claims import everything_fits
 from keyturn_dev.certificates import Authority
 from keyturn_dev.gateway_files import BY_NAME, KINDS
-from tests.api.installation import ApiProcess, Installation, assertion, form, free_port
+from tests.api.installation import ISSUER, ApiProcess, Installation, assertion, form, free_port
 from tests.gateways.gateways import RunningGateway, names, ports_for
 from tests.gateways.relay import Relay
 from tests.gateways.upstream import Upstream
@@ -40,6 +42,17 @@ RULES = {
 }
 TABLE = RouteTable.build([(f"team/{name}", rule) for name, rule in RULES.items()])
 PERMISSIONS = ("secret", "orders:read")
+WIDE = sample_key(number=14)
+KEYS = {"team.billing": BILLING, "team.guest": GUEST, "team.wide": WIDE}
+
+
+def as_much_as_a_token_holds() -> tuple[str, ...]:
+    """Permissions whose token is as long as any that this service issues, to a few bytes."""
+    state = ClientState(client_id="team.wide", created_at=0.0)
+    held: tuple[str, ...] = PERMISSIONS
+    while everything_fits(replace(state, permissions=(*held, f"{len(held):016}")), issuer=ISSUER):
+        held = (*held, f"{len(held):016}")
+    return held
 
 
 # On a machine that has never done it, Traefik is built for minutes.
@@ -60,10 +73,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Tokens:
-    """`permitted` may read what is secret, `guest` may nothing."""
+    """`permitted` may read what is secret, `guest` may nothing, `longest` is permitted what fills a token."""
 
     permitted: str
     guest: str
+    longest: str
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -72,6 +86,7 @@ async def installed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[I
     await installation.open()
     await installation.add_key_client("team.billing", BILLING, permissions=PERMISSIONS)
     await installation.add_key_client("team.guest", GUEST, permissions=())
+    await installation.add_key_client("team.wide", WIDE, permissions=as_much_as_a_token_holds(), audiences=())
     for name, rule in RULES.items():
         await installation.put(RecordKind.ACCESS_RULE, name, rule.to_body())
     try:
@@ -129,7 +144,7 @@ async def world(
     try:
         await process.ready()
         await gateway.started()
-        tokens = Tokens(await token(process, "team.billing"), await token(process, "team.guest"))
+        tokens = Tokens(*[await token(process, client_id) for client_id in KEYS])
         yield World(gateway, process, relay, tokens)
     finally:
         gateway.end()
@@ -138,9 +153,8 @@ async def world(
 
 
 async def token(process: ApiProcess, client_id: str) -> str:
-    key = BILLING if client_id == "team.billing" else GUEST
     async with httpx2.AsyncClient(base_url=process.url) as http:
-        answer = await http.post("/oauth/token", data=form(assertion(key, client_id)))
+        answer = await http.post("/oauth/token", data=form(assertion(KEYS[client_id], client_id)))
     assert answer.status_code == 200, answer.text
     access: str = answer.json()["access_token"]
     return access

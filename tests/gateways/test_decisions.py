@@ -49,6 +49,14 @@ async def test_the_decision_is_keyturns(
         assert challenge == "Bearer" if who is None else challenge.startswith('Bearer error="invalid_token"')
 
 
+@each_way
+async def test_the_longest_token_that_is_issued_passes(world: World, way: Way) -> None:
+    assert len(world.tokens.longest) > 6500
+    came_to = await world.gateway.ask("GET", "/orders/7", token=world.tokens.longest, way=way)
+    assert came_to.passed, came_to.answer
+    assert came_to.answer.status == 200
+
+
 @pytest.mark.parametrize(("who", "status"), [("permitted", 200), ("guest", 403), (None, 401)])
 @pytest.mark.parametrize("target", ["/a/b", "/a/b?x=1", "/a/%62", "//a/b", "/a/b/"])
 @each_way

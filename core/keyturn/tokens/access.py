@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from keyturn.clients.state import ClientState
-from keyturn.jose.jws import MalformedToken, parse_claims, parse_compact
+from keyturn.jose.jws import MAX_TOKEN_BYTES, MalformedToken, parse_claims, parse_compact
 from keyturn.jose.keys import PublicKey
 from keyturn.tokens import refusal
 from keyturn.tokens.assertion import check_client, numeric_date, token_hash
@@ -60,13 +60,13 @@ class World(Protocol):
     def revoke_before(self) -> float | None: ...
 
 
-def read_access_token(token: bytes, *, world: World, issuer: str, now: float, max_bytes: int = 8192) -> AccessToken:
+def read_access_token(token: bytes, *, world: World, issuer: str, now: float) -> AccessToken:
     """Checks signature and form of an access token (RFC 9068 section 4). Raises `TokenRefused`.
 
     The key is the signing key of the token's `kid`; algorithm and key are pinned together.
     """
     try:
-        jws = parse_compact(token, max_bytes=max_bytes)
+        jws = parse_compact(token, max_bytes=MAX_TOKEN_BYTES)
     except MalformedToken as error:
         raise TokenRefused(refusal.MALFORMED, "the access token is malformed", cause=error.description) from error
     header = jws.header

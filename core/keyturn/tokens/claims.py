@@ -1,5 +1,6 @@
 """What an access token says, and which of its claims nobody but the server may set."""
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,17 @@ from keyturn.clients.claims import RESERVED_CLAIMS
 from keyturn.clients.state import ClientState
 from keyturn.tokens.refusal import TokenRefused
 
+INVALID_REQUEST: Final = "invalid_request"
 INVALID_TARGET: Final = "invalid_target"
 INVALID_SCOPE: Final = "invalid_scope"
+
+# What is issued must get through everything between a client and an API. The narrowest that is common: 8 KiB for one header (nginx,
+# Apache, gunicorn), 8 KiB for all headers of a request (Tomcat, Jetty). With the longest signature and kid of a key that is made here the
+# token has 7 KiB at most, with those of any key that can be imported less than the 8 KiB that are read. Held against the claims and not
+# against the token, so that changing the signing key's kind changes nobody's lot.
+MAX_CLAIMS_BYTES: Final = 4608
+# As `secrets.token_urlsafe(16)` makes them.
+_JTI_LENGTH: Final = 22
 
 # RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
@@ -59,6 +69,16 @@ def lifetime(client: ClientState, *, default: int, maximum: int) -> int:
     return min(client.token_lifetime or default, maximum)
 
 
+def issued_at(client: ClientState, *, now: float, clock_skew: float) -> int:
+    """The `iat` of a token that is issued now, in seconds.
+
+    The client's birth is told by the API server's clock. Where that is ahead of ours, within what clocks may be off, a token of the
+    client's first moments would be older than the client, and refused as a namesake's for all its life.
+    """
+    born = math.ceil(client.created_at)
+    return born if int(now) < born <= now + clock_skew else int(now)
+
+
 def encode_access_claims(
     *,
     client: ClientState,
@@ -73,21 +93,56 @@ def encode_access_claims(
     """The claims of one access token as JSON (RFC 9068 section 2.2, with `permissions` for gateways).
 
     `assertion_claims` are the verified assertion's: those that the client's `allowed_custom_claims` name are copied. Reserved names never
-    are, whatever the client's row says.
+    are, whatever the client's row says. Raises `TokenRefused` where all that would be longer than `MAX_CLAIMS_BYTES`, with the code of
+    what the caller can make shorter.
     """
-    claims: dict[str, Any] = {}
-    for name in client.allowed_custom_claims:
-        if name in assertion_claims and name not in reserved:
-            claims[name] = assertion_claims[name]
+    copied = {
+        name: assertion_claims[name]
+        for name in client.allowed_custom_claims
+        if name in assertion_claims and name not in reserved
+    }
+
+    def encode(copied: Mapping[str, Any], permissions: Sequence[str]) -> bytes:
+        return _encode(client, copied, permissions, granted.audiences, issuer, jti, now, lifetime)
+
+    claims = encode(copied, granted.permissions)
+    if len(claims) <= MAX_CLAIMS_BYTES:
+        return claims
+    if len(encode({}, ())) > MAX_CLAIMS_BYTES:
+        raise TokenRefused(INVALID_TARGET, "the token would be too long: name a part of the client's audiences")
+    if len(encode(copied, ())) > MAX_CLAIMS_BYTES:
+        raise TokenRefused(INVALID_REQUEST, "client_assertion: the claims to copy into the token are too long")
+    raise TokenRefused(INVALID_SCOPE, "the token would be too long: name a part of the client's permissions in scope")
+
+
+def everything_fits(client: ClientState, *, issuer: str) -> bool:
+    """Whether a token can hold all that the client holds, if its assertion adds no claims."""
+    every = grant(client, audiences=(), scope=None, issuer=issuer)
+    # Times have ten digits for the next two centuries.
+    claims = _encode(client, {}, every.permissions, every.audiences, issuer, "j" * _JTI_LENGTH, 10**9, 0)
+    return len(claims) <= MAX_CLAIMS_BYTES
+
+
+def _encode(
+    client: ClientState,
+    copied: Mapping[str, Any],
+    permissions: Sequence[str],
+    audiences: Sequence[str],
+    issuer: str,
+    jti: str,
+    now: int,
+    lifetime: int,
+) -> bytes:
+    claims = dict(copied)
     claims["iss"] = issuer
     claims["sub"] = claims["client_id"] = client.client_id
-    claims["aud"] = granted.audiences
+    claims["aud"] = audiences
     claims["iat"] = now
     claims["exp"] = now + lifetime
     claims["jti"] = jti
-    claims["permissions"] = granted.permissions
-    if granted.permissions:
-        claims["scope"] = " ".join(granted.permissions)
+    claims["permissions"] = permissions
+    if permissions:
+        claims["scope"] = " ".join(permissions)
     return orjson.dumps(claims)
 
 

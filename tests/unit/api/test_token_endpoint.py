@@ -38,6 +38,26 @@ async def test_a_required_audience_must_be_named() -> None:
     assert (await endpoint.assert_with(audience="orders")).status == 200
 
 
+async def test_a_grant_too_large_for_one_token_is_refused_and_the_assertion_still_counts_for_a_part_of_it() -> None:
+    endpoint = Endpoint()
+    held = tuple(f"orders:{number:020}" for number in range(300))
+    endpoint.world.change_client(permissions=held)
+    answer = await endpoint.assert_with()
+    assert (answer.status, content(answer)["error"]) == (400, "invalid_scope")
+    assert "in scope" in content(answer)["error_description"]
+    answer = await endpoint.assert_with(scope=" ".join(held[:60]))
+    assert payload(answer)["permissions"] == list(held[:60])
+    token = content(answer)["access_token"].encode()
+    assert endpoint.world.tokens().verify_token(token, NOW).token.permissions == held[:60]
+
+
+async def test_a_token_counts_at_once_although_the_clock_that_dates_clients_is_ahead() -> None:
+    endpoint = Endpoint()
+    endpoint.world.change_client(created_at=NOW + 2)
+    token = content(await endpoint.assert_with())["access_token"].encode()
+    assert endpoint.world.tokens().verify_token(token, NOW).token.issued_at == NOW + 2
+
+
 async def test_with_the_store_down_it_is_503_and_the_assertion_counts_once_it_is_back() -> None:
     endpoint = Endpoint()
     endpoint.store.available = False

@@ -98,6 +98,20 @@ async def test_an_edit_with_a_mistake_takes_away_and_adds_nothing(stage: Clients
     assert "spec.permissions[2]" in message
 
 
+async def test_a_client_that_holds_more_than_a_token_can_say_is_told_so_until_it_fits(stage: Clients) -> None:
+    def told() -> Any:
+        conditions = next(iter(stage.kube.objects.values()))["status"]["conditions"]
+        return next(((one["status"], one["reason"]) for one in conditions if one["type"] == "TokenTooLong"), None)
+
+    await stage.apply("a", spec())
+    assert told() is None
+    await stage.apply("a", spec(permissions=[f"orders:{number:020}" for number in range(300)]))
+    assert stage.ready(Kind.CLIENT, "a")[:2] == ("True", "Accepted")
+    assert told() == ("True", "GrantTooLarge")
+    await stage.apply("a", spec())
+    assert told() == ("False", "GrantFits")
+
+
 async def test_a_suspended_client_is_not_ready_and_says_so(stage: Clients) -> None:
     await stage.apply("a", spec(suspended=True))
     assert stage.ready(Kind.CLIENT, "a")[:2] == ("False", "Suspended")
