@@ -93,6 +93,12 @@ def confirm(question: str, *, yes: bool) -> None:
         raise CommandError("Nothing was changed.", "", Exit.REFUSED)
 
 
+def confirm_on_terminal(question: str, *, yes: bool) -> None:
+    """Asks where there is somebody to ask; a script has said what it wants. Raises CommandError when a person does not agree."""
+    if is_interactive():
+        confirm(question, yes=yes)
+
+
 def is_interactive() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 

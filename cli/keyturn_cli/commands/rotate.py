@@ -12,6 +12,7 @@ from keyturn.durations import InvalidDuration, parse_duration
 
 from .. import change
 from ..client_view import view
+from ..editing import confirm_on_terminal
 from ..errors import CommandError, Exit
 from ..help import examples
 from ..kube import ContextOption, KubeconfigOption, NamespaceOption, open_kube
@@ -40,9 +41,12 @@ SIGNING_KEY: Final = examples(
 )
 CLIENT: Final = examples("keyturn rotate client billing", "keyturn rotate client billing -n shop --wait --timeout 2m")
 CODES: Final = (
-    "\n\nExit codes: 0 done (without --wait: asked for); 1 the API server refused; 2 the command line or the kubeconfig can't be used; "
-    "3 the API server can't be reached, or it is not done in time."
+    "\n\nExit codes: 0 done (without --wait: asked for); 1 the API server refused, or not agreed to; "
+    "2 the command line or the kubeconfig can't be used; 3 the API server can't be reached, or it is not done in time."
 )
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Don't ask on a terminal. Without a terminal nobody is asked.")
+]
 POLL_SECONDS: Final = 0.5
 ATTEMPTS: Final = 5
 
@@ -82,6 +86,7 @@ def signing_key(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return when every API replica signs with the new key.")] = False,
     timeout: Annotated[str, typer.Option(callback=check_timeout, help="How long to wait.")] = "5m",
+    yes: YesOption = False,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
@@ -95,6 +100,7 @@ def signing_key(
     with open_kube(kubeconfig=kubeconfig, context=context, namespace=namespace) as kube:
         path = kube.path("signingkeys", name)
         withdrawn: frozenset[str] = frozenset()
+        agreed: frozenset[str] | None = None
         for attempt in range(ATTEMPTS):
             before = kube.get(path)
             if compromised:
@@ -102,6 +108,10 @@ def signing_key(
                 annotations = annotations_to_withdraw(before, withdrawn)
             else:
                 annotations = request_rotation(datetime.now(tz=UTC).isoformat())
+            # After somebody else's edit the keys may be others than those that were agreed to.
+            if agreed != withdrawn:
+                confirm_on_terminal(question(name, withdrawn, only_active=only_active), yes=yes)
+                agreed = withdrawn
             change = {
                 "metadata": {"resourceVersion": before["metadata"]["resourceVersion"], "annotations": annotations}
             }
@@ -124,11 +134,20 @@ def signing_key(
         typer.echo(await_progress(progress, seconds=parse_duration(timeout)))
 
 
+def question(name: str, withdrawn: frozenset[str], *, only_active: bool) -> str:
+    """What a person agrees to: with its consequences."""
+    if not withdrawn:
+        return f"Let the next key of SigningKey {name} take over?"
+    gap = "the next key signs at once" if only_active else "no token is given until every API replica has new keys"
+    return f"Withdraw {', '.join(sorted(withdrawn))} for ever? Their tokens are refused everywhere, and {gap}."
+
+
 @rotate.command(epilog=CLIENT + CODES)
 def client(
     name: Annotated[str, typer.Argument(help="The ClientCredential.", show_default=False)],
     wait: Annotated[bool, typer.Option("--wait", help="Return when the new one is in force everywhere.")] = False,
     timeout: Annotated[str, typer.Option(callback=check_timeout, help="How long to wait.")] = "5m",
+    yes: YesOption = False,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
@@ -139,6 +158,7 @@ def client(
     """
     with open_kube(kubeconfig=kubeconfig, context=context, namespace=namespace) as kube:
         path = kube.path("clientcredentials", name)
+        asked = False
         for attempt in range(ATTEMPTS):
             before = kube.get(path)
             if not made_by_operator(before):
@@ -147,6 +167,9 @@ def client(
                     "Change its spec.publicKeys, or the Secret that it names, instead.",
                     Exit.REFUSED,
                 )
+            if not asked:
+                confirm_on_terminal(f"Have a new key or secret made for {view(before).client_id}?", yes=yes)
+                asked = True
             try:
                 kube.patch(path, change.request_rotation(before, datetime.now(tz=UTC).isoformat()).patch)
                 break

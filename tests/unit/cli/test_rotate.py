@@ -12,10 +12,12 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
+from keyturn_cli import editing
 from keyturn_cli.commands import rotate
 from keyturn_cli.kube import Kube
 from keyturn_cli.main import app
 
+from .cluster import FakeCluster
 from .command import keyturn
 
 ROTATE, COMPROMISED = "keyturn.dev/rotate", "keyturn.dev/compromised"
@@ -117,6 +119,67 @@ def test_changes_without_end_are_given_up(cluster: Cluster) -> None:
     cluster.patch_status = [409] * 10
     assert keyturn("rotate", "signing-key", "keyturn").exit_code == 1
     assert len(cluster.patches) == rotate.ATTEMPTS
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(editing, "is_interactive", lambda: True)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["--compromised"], ["k1, k2 for ever", "no token is given until"], id="all keys"),
+        pytest.param(["--compromised", "--only-active"], ["k1 for ever", "signs at once"], id="the active one"),
+        pytest.param([], ["Let the next key of SigningKey keyturn take over?"], id="a planned rotation"),
+    ],
+)
+@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"\n", 1), (b"no\n", 1), (b"", 1)])
+def test_a_person_is_asked_before_a_rotation(
+    cluster: Cluster, arguments: list[str], said: list[str], answer: bytes, code: int
+) -> None:
+    result = keyturn("rotate", "signing-key", "keyturn", *arguments, stdin=answer)
+    assert (result.exit_code, result.stdout) == (code, "")
+    for part in said:
+        assert part in result.stderr
+    assert len(cluster.patches) == (code == 0)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_nobody_is_asked_who_has_agreed(cluster: Cluster) -> None:
+    result = keyturn("rotate", "signing-key", "keyturn", "--compromised", "--yes")
+    assert (result.exit_code, len(cluster.patches)) == (0, 1)
+    assert "[y/N]" not in result.stderr
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(
+    ("later", "questions"),
+    [
+        pytest.param(signing_key(), 1, id="the same keys"),
+        pytest.param(signing_key(active="k2", following="k3"), 2, id="other keys"),
+    ],
+)
+def test_other_keys_than_those_agreed_to_are_asked_about_again(cluster: Cluster, later: Obj, questions: int) -> None:
+    cluster.objects = [signing_key(), later]
+    cluster.patch_status = [409, 200]
+    result = keyturn("rotate", "signing-key", "keyturn", "--compromised", stdin=b"y\ny\n")
+    assert (result.exit_code, result.stderr.count("[y/N]")) == (0, questions)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 1)], ids=["yes", "no"])
+def test_a_person_is_asked_before_a_client_gets_a_new_key(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, code: int
+) -> None:
+    api = FakeCluster()
+    api.add("clientcredentials", "billing", generateKey={"secretName": "billing"})
+    monkeypatch.setattr(rotate, "open_kube", api.open)
+    result = keyturn("rotate", "client", "billing", stdin=answer)
+    assert result.exit_code == code
+    assert "shop.billing" in result.stderr
+    assert len(api.writes) == (code == 0)
 
 
 def waiting(message: str) -> Obj:
