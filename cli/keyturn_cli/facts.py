@@ -3,66 +3,58 @@
 from __future__ import annotations
 
 import re
-import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from keyturn import __version__
 
-from .admin_api import find_url
+from . import release
 from .errors import CommandError
-from .kube import GROUP, VERSION, Kube, Object, http_time
-from .rights import FORBIDDEN, NEEDED, Right, review
+from .gateway_probe import NOT_PROXIED, Probe, probe, protected
+from .kube import GROUP, VERSION, Absent, Kube, Object, http_time
+from .release import component
+from .rights import FORBIDDEN, Right, needed, review
 from .server import fetch
+from .service_access import Barred, Service, find_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import httpx2
 
-PARTS: Final = ("operator", "api")
+    from .server import Answer
+
+LEASE: Final = "keyturn-operator"
 METRICS_PORT: Final = 9090
 REVISION: Final = "keyturn_api_applied_revision"
 # Each must not be reached from outside: who asks there speaks as the gateway, or reads what is not for callers.
 PRIVATE_PATHS: Final = ("/auth", "/metrics", "/readyz", "/explain", "/clients")
 _REVISION_LINE: Final = re.compile(rf"^{REVISION}(?:\{{[^}}]*\}})? ([0-9.e+]+)$", re.MULTILINE)
-# How each gateway profile is told of the request that it is about.
-_PROFILES: Final[Mapping[str, Callable[[str, str], dict[str, str]]]] = {
-    "original-request": lambda host, path: {"Original-Request-Uri": path, "Original-Request-Method": "GET"},
-    "nginx": lambda host, path: {"X-Original-URL": f"http://{host}{path}", "X-Original-Method": "GET"},
-    "traefik": lambda host, path: {"X-Forwarded-Uri": path, "X-Forwarded-Method": "GET", "X-Forwarded-Host": host},
-    "caddy": lambda host, path: {"X-Forwarded-Uri": path, "X-Forwarded-Method": "GET", "X-Forwarded-Host": host},
-    "haproxy": lambda host, path: {"X-Original-URI": path, "X-Original-Method": "GET", "X-Original-Host": host},
-    "envoy": lambda host, path: {},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """`/auth` about one protected path: without a token, and without one but with made-up identity headers."""
-
-    path: str
-    plain: int
-    forged: int
 
 
 @dataclass(slots=True)
 class Facts:
-    """Times in epoch seconds; `offsets` are other clocks' seconds before ours. `unread`: why something is None, by its name."""
+    """Times in epoch seconds, `now` by the API server's clock; `offsets` are other clocks' seconds before ours.
+
+    `lease`: the operator's; empty where there is none. `unread`: why something is None, by its name. `barred`: what to type, where the
+    caller may not reach the service through the API server.
+    """
 
     namespace: str
+    now: float = 0.0
     cli_version: str = __version__
     schemas: Mapping[str, Any] | None = None
     deployments: Sequence[Object] | None = None
+    lease: Object | None = None
     signing_keys: Sequence[Object] | None = None
     clients: Sequence[Object] | None = None
     rules: Sequence[Object] | None = None
     accounts: Mapping[str, str] = field(default_factory=dict)
     rights: Mapping[str, Mapping[Right, bool]] | None = None
     offsets: dict[str, float] = field(default_factory=dict)
-    url: str | None = None
+    service: str | None = None
+    barred: str = ""
     ready: tuple[int, tuple[str, ...]] | None = None
     api_version: str | None = None
     published: frozenset[str] | None = None
@@ -94,13 +86,15 @@ def gather(
             return None
 
     _of_cluster(kube, facts, read)
-    facts.profile = profile or _setting(facts.deployments, "KEYTURN_GATEWAY_PROFILE") or facts.profile
-    facts.url = url or find_url(kube)
-    if facts.url is not None:
-        _of_service(http, facts, facts.url, read)
+    told = release.settings(release.part(facts.deployments, "api"))
+    facts.profile = profile or told.get("KEYTURN_GATEWAY_PROFILE") or facts.profile
+    service = find_service(kube, http, url, facts.deployments)
+    if service is not None:
+        facts.service = service.where
+        _of_service(service, facts, read)
     facts.public_url = public_url
     if public_url is not None:
-        facts.exposed = read("exposed", lambda: {path: _get(http, public_url + path)[0] for path in PRIVATE_PATHS})
+        facts.exposed = read("exposed", lambda: {path: _status(http, public_url + path) for path in PRIVATE_PATHS})
     facts.revisions = read("revisions", lambda: _revisions(kube, http, metrics))
     return facts
 
@@ -110,6 +104,7 @@ def _of_cluster(kube: Kube, facts: Facts, read: Callable[[str, Callable[[], Any]
     at = read("cluster clock", kube.clock)
     if at is not None:
         facts.offsets["the API server"] = _offset(at, before, time.time())
+    facts.now = time.time() + facts.offsets.get("the API server", 0.0)
     document = read("schemas", lambda: kube.get(f"/openapi/v3/apis/{GROUP}/{VERSION}"))
     if document is not None:
         facts.schemas = _schemas(document)
@@ -117,23 +112,29 @@ def _of_cluster(kube: Kube, facts: Facts, read: Callable[[str, Callable[[], Any]
         facts.schemas = {}
     base = f"/apis/apps/v1/namespaces/{kube.namespace}/deployments"
     deployments = read("deployments", lambda: kube.list(base))
-    facts.deployments = None if deployments is None else [one for one in deployments if component(one) in PARTS]
+    facts.deployments = None if deployments is None else release.parts(deployments)
+    facts.lease = read("lease", lambda: _lease(kube, facts.deployments))
     facts.signing_keys = read("signingkeys", lambda: kube.list(kube.path("signingkeys")))
     facts.clients = read("clientcredentials", lambda: kube.list(kube.path("clientcredentials")))
     facts.rules = read("accessrules", lambda: kube.list(kube.path("accessrules")))
     facts.accounts = read("accounts", lambda: _accounts(kube, facts.deployments)) or {}
-    facts.rights = read("rights", lambda: _rights(kube, facts.accounts)) if facts.accounts else None
-
-
-def component(deployment: Object) -> str:
-    """Which part a Deployment of the chart is."""
-    return str((deployment["metadata"].get("labels") or {}).get("app.kubernetes.io/component", ""))
+    told = release.settings(release.part(facts.deployments, "api"))
+    facts.rights = read("rights", lambda: _rights(kube, facts.accounts, told)) if facts.accounts else None
 
 
 def _schemas(document: Object) -> dict[str, Any]:
     """The kinds' schemas by kind."""
     found = (document.get("components") or {}).get("schemas") or {}
     return {name.rpartition(".")[2]: schema for name, schema in found.items() if isinstance(schema, dict)}
+
+
+def _lease(kube: Kube, deployments: Sequence[Object] | None) -> Object:
+    """The Lease by which one operator of several acts; empty where there is none."""
+    name = release.settings(release.part(deployments, "operator")).get("KEYTURN_OPERATOR_LEASE_NAME", LEASE)
+    try:
+        return kube.get(f"/apis/coordination.k8s.io/v1/namespaces/{kube.namespace}/leases/{name}")
+    except Absent:
+        return {}
 
 
 def _accounts(kube: Kube, deployments: Sequence[Object] | None) -> dict[str, str]:
@@ -145,67 +146,54 @@ def _accounts(kube: Kube, deployments: Sequence[Object] | None) -> dict[str, str
     if named:
         return named
     every = [one["metadata"]["name"] for one in kube.list(f"/api/v1/namespaces/{kube.namespace}/serviceaccounts")]
-    found = {part: [name for name in every if name == part or name.endswith(f"-{part}")] for part in PARTS}
+    found = {part: [name for name in every if name == part or name.endswith(f"-{part}")] for part in release.PARTS}
     return {part: names[0] for part, names in found.items() if len(names) == 1}
 
 
-def _rights(kube: Kube, accounts: Mapping[str, str]) -> dict[str, dict[Right, bool]]:
+def _rights(kube: Kube, accounts: Mapping[str, str], told: Mapping[str, str]) -> dict[str, dict[Right, bool]]:
     path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
     found: dict[str, dict[Right, bool]] = {}
     for part, account in accounts.items():
-        for right in (*NEEDED.get(part, ()), *FORBIDDEN.get(part, ())):
+        for right in (*needed(part, told), *FORBIDDEN.get(part, ())):
             told = kube.create(path, review(account, kube.namespace, right))
             found.setdefault(part, {})[right] = (told.get("status") or {}).get("allowed") is True
     return found
 
 
-def _of_service(http: httpx2.Client, facts: Facts, url: str, read: Callable[[str, Callable[[], Any]], Any]) -> None:
+def _of_service(service: Service, facts: Facts, read: Callable[[str, Callable[[], Any]], Any]) -> None:
+    def ask(path: str) -> Answer:
+        try:
+            return service.get(path)
+        except Barred as error:
+            facts.barred = error.next_step
+            raise
+
     before = time.time()
-    answer = read("service", lambda: _get(http, f"{url}/readyz"))
+    answer: Answer | None = read("service", lambda: ask("/readyz"))
     if answer is None:
+        facts.unread["gateway"] = facts.unread["service"]
         return
-    status, body, at = answer
-    if at is not None:
+    if (at := http_time(answer.date)) is not None:
         facts.offsets["the service"] = _offset(at, before, time.time())
-    reasons = body.get("reasons")
-    facts.ready = (status, tuple(str(one) for one in reasons) if isinstance(reasons, list) else ())
-    described = read("version", lambda: _get(http, f"{url}/openapi.json")[1])
+    reasons = answer.json().get("reasons")
+    facts.ready = (answer.status, tuple(str(one) for one in reasons) if isinstance(reasons, list) else ())
+    if answer.status == 404:
+        # Somebody else answers there, or what publishes the service to callers: nothing below would be about it.
+        facts.unread["gateway"] = "The private paths are not at that address."
+        return
+    described = read("version", lambda: ask("/openapi.json").json())
     version = ((described or {}).get("info") or {}).get("version")
     facts.api_version = version if isinstance(version, str) else None
-    jwks = read("jwks", lambda: _get(http, f"{url}/.well-known/jwks.json")[1])
+    jwks = read("jwks", lambda: ask("/.well-known/jwks.json").json())
     if jwks is not None:
         facts.published = frozenset(str(one.get("kid")) for one in jwks.get("keys") or () if isinstance(one, dict))
-    path, host, permission = protected(facts.rules or ())
-    facts.probe = read("gateway", lambda: _probe(http, url, facts.profile, path, host, permission))
-
-
-def protected(rules: Sequence[Object]) -> tuple[str, str, str]:
-    """A path that needs a permission, its host and that permission; a path of no rule where there is none."""
-    for rule in rules:
-        spec = rule.get("spec") or {}
-        for route in spec.get("routes") or ():
-            needed = route.get("permissions") or {}
-            names = [*(needed.get("allOf") or ()), *(needed.get("anyOf") or ())]
-            if names and isinstance(route.get("path"), str):
-                hosts = spec.get("hosts") or ()
-                return quote(route["path"]), str(hosts[0]) if hosts else "localhost", str(names[0])
-    return f"/keyturn-doctor-{secrets.token_hex(8)}", "localhost", "doctor"
-
-
-def _probe(http: httpx2.Client, url: str, profile: str, path: str, host: str, permission: str) -> Probe:
-    told = _PROFILES.get(profile, _PROFILES["original-request"])(host, path)
-    at = f"{url}/auth{path}" if profile == "envoy" else f"{url}/auth"
-    claimed = f'{{"permissions": ["{permission}"]}}'
-    forged = {
-        "mia-userid": "doctor",
-        "mia-groups": permission,
-        "mia-userproperties": claimed,
-        "x-auth-request-user": "doctor",
-        "x-forwarded-user": "doctor",
-        "client-type": "internal",
-        "isbackoffice": "1",
-    }
-    return Probe(path, _get(http, at, told)[0], _get(http, at, {**told, **forged})[0])
+    if service.proxied and facts.profile in NOT_PROXIED:
+        facts.unread["gateway"] = (
+            f"How {facts.profile} asks can't be tried through the API server, which writes X-Forwarded-* itself. "
+            "Forward a port to the Service, and name it with --url."
+        )
+        return
+    facts.probe = read("gateway", lambda: probe(service, facts.profile, *protected(facts.rules or ())))
 
 
 def _revisions(kube: Kube, http: httpx2.Client, metrics: Sequence[str]) -> dict[str, int]:
@@ -217,16 +205,15 @@ def _revisions(kube: Kube, http: httpx2.Client, metrics: Sequence[str]) -> dict[
         pods = f"/api/v1/namespaces/{kube.namespace}/pods"
         for pod in kube.list(pods, selector="app.kubernetes.io/component=api"):
             name = pod["metadata"]["name"]
+            if not release.is_ours(pod):
+                continue
             texts[name] = kube.text(f"{pods}/{name}:{METRICS_PORT}/proxy/metrics")
     found = {name: _REVISION_LINE.search(text) for name, text in texts.items()}
     return {name: int(float(match[1])) for name, match in found.items() if match is not None}
 
 
-def _get(
-    http: httpx2.Client, url: str, headers: Mapping[str, str] | None = None
-) -> tuple[int, dict[str, Any], float | None]:
-    answer = fetch(http, http.build_request("GET", url, headers=dict(headers or {})), limit=4 * 1024 * 1024)
-    return answer.status, answer.json(), http_time(answer.date)
+def _status(http: httpx2.Client, url: str) -> int:
+    return fetch(http, http.build_request("GET", url), limit=4 * 1024 * 1024).status
 
 
 def _offset(theirs: float, before: float, after: float) -> float:
@@ -234,12 +221,3 @@ def _offset(theirs: float, before: float, after: float) -> float:
     if before - 1.0 <= theirs <= after:
         return 0.0
     return theirs - after if theirs > after else theirs + 1.0 - before
-
-
-def _setting(deployments: Sequence[Object] | None, name: str) -> str | None:
-    for deployment in deployments or ():
-        for container in ((deployment.get("spec") or {}).get("template") or {}).get("spec", {}).get("containers") or ():
-            for variable in container.get("env") or ():
-                if variable.get("name") == name and variable.get("value"):
-                    return str(variable["value"])
-    return None

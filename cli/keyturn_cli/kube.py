@@ -15,6 +15,7 @@ from .errors import CommandError, Exit
 from .kubeconfig import find_access
 from .output import printable
 from .progress import working
+from .server import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -153,9 +154,19 @@ class Kube:
             raise _unreachable(error) from None
 
     def text(self, path: str, query: Mapping[str, str] | None = None, *, limit: int = MAX_ANSWER_BYTES) -> str:
-        """What is no JSON, such as a pod's log: at most `limit` bytes of it."""
+        """What is no JSON, such as metrics: at most the first `limit` bytes of it."""
         _, read = self._send("GET", path, query=query, accept="*/*", limit=limit, cut=True)
         return read.decode("utf-8", "replace")
+
+    def end_of(self, path: str, query: Mapping[str, str], *, limit: int) -> tuple[str, bool]:
+        """The last `limit` bytes of a text, such as a pod's log, and whether there was more before them."""
+        _, read = self._send("GET", path, query=query, accept="*/*", limit=MAX_ANSWER_BYTES, cut=True)
+        return read[-limit:].decode("utf-8", "replace"), len(read) > limit
+
+    def ask(self, path: str, headers: Mapping[str, str], *, limit: int) -> Answer:
+        """GETs what answers behind the API server: whatever the status, the caller judges it."""
+        status, given, read = self._exchange("GET", path, accept=JSON, headers=headers, limit=limit)
+        return Answer(path, status, given.get("Retry-After"), read, given.get("Date"))
 
     def clock(self) -> float | None:
         """The API server's time in epoch seconds, in whole seconds; None where it does not say."""
@@ -207,15 +218,35 @@ class Kube:
         cut: bool = False,
     ) -> tuple[Mapping[str, str], bytes]:
         """An answer's headers and body. One that is longer than `limit` is an error, or `cut` there."""
+        status, headers, read = self._exchange(
+            method, path, query=query, body=body, content=content, accept=accept, limit=limit, cut=cut
+        )
+        if status >= 300:
+            raise _refusal(path, status, _parsed(read))
+        return headers, read
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content: str = JSON,
+        accept: str,
+        headers: Mapping[str, str] | None = None,
+        limit: int = MAX_ANSWER_BYTES,
+        cut: bool = False,
+    ) -> tuple[int, Mapping[str, str], bytes]:
         written = {"fieldManager": "keyturn"} if method in ("POST", "PATCH") else {}
-        headers = {"Accept": accept} | ({} if body is None else {"Content-Type": content})
+        own = {"Accept": accept} | ({} if body is None else {"Content-Type": content})
         try:
             request = self._client.build_request(
                 method,
                 path,
                 params={**written, **(query or {})},
                 content=None if body is None else json.dumps(body).encode(),
-                headers=headers,
+                headers={**(headers or {}), **own},
                 extensions=self._extensions,
             )
             with working("Waiting for the API server"):
@@ -230,9 +261,7 @@ class Kube:
                             raise CommandError("The API server's answer is too long.", "Try again.", Exit.UNREACHABLE)
         except httpx2.HTTPError as error:
             raise _unreachable(error) from None
-        if answer.status_code >= 300:
-            raise _refusal(path, answer.status_code, _parsed(read))
-        return answer.headers, read[:limit]
+        return answer.status_code, answer.headers, read[:limit]
 
 
 def open_kube(*, kubeconfig: str | None = None, context: str | None = None, namespace: str | None = None) -> Kube:

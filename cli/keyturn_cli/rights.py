@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .kube import GROUP
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Right(NamedTuple):
@@ -42,10 +45,20 @@ NEEDED: Final[dict[str, tuple[Right, ...]]] = {
         *_of("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
     ),
 }
+_REVIEWS: Final = ("authentication.k8s.io", "authorization.k8s.io")
 # The API answers the whole internet: with these it would be worth breaking into.
 FORBIDDEN: Final[dict[str, tuple[Right, ...]]] = {
     "api": (*_of("", ("secrets",), ("get", "list", "watch")), *_of(GROUP, ("signingkeys",), ("patch",))),
 }
+
+
+def needed(part: str, settings: Mapping[str, str]) -> tuple[Right, ...]:
+    """What a part needs with these settings of the API: the chart gives it no more than what is switched on takes."""
+    if part != "api":
+        return NEEDED.get(part, ())
+    administration = settings.get("KEYTURN_ADMINISTRATION", "true").lower() not in ("false", "0", "no", "off", "f", "n")
+    registration = settings.get("KEYTURN_REGISTRATION", "token") != "disabled"
+    return tuple(right for right in NEEDED[part] if administration or (registration and right.group not in _REVIEWS))
 
 
 def review(account: str, namespace: str, right: Right) -> dict[str, object]:

@@ -7,8 +7,9 @@ from typing import Annotated, Final
 import typer
 
 from ..errors import Exit
-from ..examination import Finding, Outcome, examine
+from ..examination import examine
 from ..facts import Facts, gather
+from ..finding import MORE_RIGHTS, Finding, Outcome
 from ..help import examples
 from ..kube import ContextOption, KubeconfigOption, NamespaceOption, open_kube
 from ..listing import Output, OutputOption, print_table, print_value
@@ -27,6 +28,7 @@ EPILOG: Final = (
     "line or the kubeconfig can't be used; 3 the API server can't be reached."
 )
 HEADINGS: Final = ("CHECK", "RESULT", "FOUND")
+STYLES: Final = {Outcome.WRONG: "red", Outcome.WARNING: "yellow"}
 
 UrlOption = Annotated[
     str | None,
@@ -34,7 +36,7 @@ UrlOption = Annotated[
         "--url",
         envvar="KEYTURN_URL",
         callback=check_server,
-        help="The service's URL as the gateway reaches it; what its Deployment says unless given.",
+        help="The service's URL as the gateway reaches it; its Service, through the API server, unless given.",
         show_default=False,
     ),
 ]
@@ -91,5 +93,5 @@ def show(facts: Facts, findings: list[Finding], output: Output) -> None:
         return
     print_table(HEADINGS, [(one.check, str(one.outcome), one.message) for one in findings])
     for one in findings:
-        if one.todo and one.outcome in (Outcome.WRONG, Outcome.WARNING):
-            say(f"{one.check}: {one.todo}", style="red" if one.outcome is Outcome.WRONG else "yellow")
+        if one.todo and one.todo != MORE_RIGHTS:
+            say(f"{one.check}: {one.todo}", style=STYLES.get(one.outcome, ""))

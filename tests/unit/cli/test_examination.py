@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
+from keyturn.timestamps import format_rfc3339
 from keyturn_cli import examination
-from keyturn_cli.examination import FIELDS, Outcome, examine
-from keyturn_cli.facts import Facts, Probe, _offset, protected
-from keyturn_cli.rights import FORBIDDEN, NEEDED, Right, review
+from keyturn_cli.examination import FIELDS, examine
+from keyturn_cli.facts import Facts, _offset
+from keyturn_cli.finding import Finding, Outcome
+from keyturn_cli.gateway_probe import Probe, protected
+from keyturn_cli.object_checks import PATIENCE
+from keyturn_cli.rights import FORBIDDEN, NEEDED, Right, needed, review
 from tests.crd_schemas import schema_of
 from tests.documents import PROJECT
 
@@ -19,33 +23,54 @@ Obj = dict[str, Any]
 PLURALS = {"ClientCredential": "clientcredentials", "SigningKey": "signingkeys", "AccessRule": "accessrules"}
 
 
-def ready(status: str = "True", reason: str = "Accepted", message: str = "") -> Obj:
-    return {"conditions": [{"type": "Ready", "status": status, "reason": reason, "message": message}]}
+NOW = 1_800_000_000.0
 
 
-def obj(kind: str, name: str, status: Obj | None = None) -> Obj:
-    return {"kind": kind, "metadata": {"name": name}, "spec": {}, "status": status if status is not None else ready()}
+def at(offset: float) -> str:
+    return format_rfc3339(NOW + offset)
 
 
-def deployment(part: str, version: str = "1.0", ready: int = 2) -> Obj:
-    labels = {"app.kubernetes.io/component": part, "app.kubernetes.io/version": version}
-    status = {"readyReplicas": ready, "updatedReplicas": 2}
-    return {"metadata": {"name": f"keyturn-{part}", "labels": labels}, "spec": {"replicas": 2}, "status": status}
+def ready(status: str = "True", reason: str = "Accepted", message: str = "", *, generation: int = 2) -> Obj:
+    condition = {"type": "Ready", "status": status, "reason": reason, "message": message}
+    return {"observedGeneration": generation, "conditions": [condition]}
+
+
+def obj(kind: str, name: str, status: Obj | None = None, *, edited: float = -3600.0) -> Obj:
+    """The second of its generations, written so many seconds ago by a person, and just now by the operator."""
+    managers = [{"time": at(edited)}, {"time": at(0), "subresource": "status"}]
+    metadata = {"name": name, "generation": 2, "creationTimestamp": at(-7200.0), "managedFields": managers}
+    return {"kind": kind, "metadata": metadata, "spec": {}, "status": status if status is not None else ready()}
+
+
+def deployment(part: str, version: str = "1.0", ready: int = 2, replicas: int = 2, label: str = "1.0") -> Obj:
+    labels = {"app.kubernetes.io/component": part, "app.kubernetes.io/version": label}
+    container = {"name": part, "image": f"registry.example:5000/keyturn-{part}:{version}"}
+    return {
+        "metadata": {"name": f"keyturn-{part}", "labels": labels},
+        "spec": {"replicas": replicas, "template": {"spec": {"containers": [container]}}},
+        "status": {"readyReplicas": ready, "updatedReplicas": 2},
+    }
+
+
+def lease(renewed: float = -2.0, holder: str = "keyturn-operator-0_7_ab") -> Obj:
+    return {"spec": {"holderIdentity": holder, "renewTime": at(renewed), "leaseDurationSeconds": 15}}
 
 
 KEYS = {"keys": [{"kid": "k1", "state": "Active"}, {"kid": "k2", "state": "Next"}]}
 HEALTHY = Facts(
     "shop",
+    now=NOW,
     cli_version="1.0",
     schemas={kind: schema_of(plural) for kind, plural in PLURALS.items()},
     deployments=[deployment("operator"), deployment("api")],
+    lease=lease(),
     signing_keys=[obj("SigningKey", "keyturn", ready() | KEYS)],
     clients=[obj("ClientCredential", "billing")],
     rules=[obj("AccessRule", "orders")],
     accounts={"operator": "keyturn-operator", "api": "keyturn-api"},
     rights={part: dict.fromkeys(NEEDED[part], True) | dict.fromkeys(FORBIDDEN.get(part, ()), False) for part in NEEDED},
     offsets={"the API server": 0.0, "the service": 0.0},
-    url="https://tokens.example.org",
+    service="https://tokens.example.org",
     ready=(200, ()),
     api_version="1.0",
     published=frozenset({"k1", "k2"}),
@@ -56,7 +81,7 @@ HEALTHY = Facts(
 )
 
 
-def of(facts: Facts, check: str) -> examination.Finding:
+def of(facts: Facts, check: str) -> Finding:
     return next(one for one in examine(facts) if one.check == check)
 
 
@@ -65,7 +90,7 @@ def test_a_healthy_installation_has_nothing_but_ok() -> None:
         (check, Outcome.OK, "")
         for check in (
             *("CRDs", "versions", "RBAC", "service", "store", "replicas", "revisions", "clocks", "signing key"),
-            *("keys mounted", "objects", "gateway headers", "public paths"),
+            *("operator", "keys mounted", "objects", "gateway headers", "public paths"),
         )
     }
 
@@ -95,10 +120,17 @@ FAULTS = [
     ),
     pytest.param(
         "versions",
-        replace(HEALTHY, deployments=[deployment("operator", "0.9")]),
+        replace(HEALTHY, deployments=[deployment("operator", "0.9@sha256:0f")]),
         "wrong",
-        "operator 0.9",
+        "operator 0.9, this command",
         id="an upgrade half done",
+    ),
+    pytest.param(
+        "versions",
+        replace(HEALTHY, deployments=[deployment("operator", label="0.9"), deployment("api", "2.0")], api_version=None),
+        "wrong",
+        "api 2.0, operator 1.0",
+        id="an image of another version than the chart's",
     ),
     pytest.param("versions", replace(HEALTHY, cli_version="2.0"), "warning", "this command 2.0", id="another command"),
     pytest.param(
@@ -106,11 +138,57 @@ FAULTS = [
     ),
     pytest.param("RBAC", holding("api", FORBIDDEN["api"][0]), "warning", "may get secrets", id="a right too many"),
     pytest.param("service", replace(HEALTHY, ready=None), "wrong", "does not answer", id="no answer"),
+    pytest.param("service", replace(HEALTHY, ready=(404, ())), "wrong", "has no /readyz", id="the public address"),
+    pytest.param(
+        "service",
+        replace(HEALTHY, ready=None, barred="Type this.", unread={"service": "You may not."}),
+        "unknown",
+        "You may not.",
+        id="no right to reach it",
+    ),
     pytest.param("service", replace(HEALTHY, ready=(503, ("ending",))), "wrong", "ending", id="not ready"),
     pytest.param("store", replace(HEALTHY, clients=unready("StoreUnavailable")), "wrong", "billing", id="store away"),
     pytest.param("store", replace(HEALTHY, ready=(503, ("snapshot_stale",))), "wrong", "snapshot_stale", id="stale"),
     pytest.param(
         "replicas", replace(HEALTHY, deployments=[deployment("api", ready=1)]), "wrong", "1 of 2", id="a pod down"
+    ),
+    pytest.param(
+        "replicas",
+        replace(HEALTHY, deployments=[deployment("api"), deployment("operator", ready=0, replicas=0)]),
+        "wrong",
+        "operator is scaled to 0",
+        id="no pod wanted",
+    ),
+    pytest.param(
+        "replicas",
+        replace(HEALTHY, deployments=[deployment("api")]),
+        "wrong",
+        "The Deployment of the operator is not there",
+        id="a part that is not there",
+    ),
+    pytest.param("operator", replace(HEALTHY, lease={}), "wrong", "no Lease", id="no Lease"),
+    pytest.param("operator", replace(HEALTHY, lease=lease(holder="")), "wrong", "Nobody", id="a Lease given up"),
+    pytest.param("operator", replace(HEALTHY, lease=lease(-300)), "wrong", "5m ago", id="a Lease that nobody renews"),
+    pytest.param(
+        "objects",
+        replace(HEALTHY, clients=[obj("ClientCredential", "billing", {})]),
+        "wrong",
+        "has not looked at: ClientCredential billing",
+        id="a client that nobody has looked at",
+    ),
+    pytest.param(
+        "objects",
+        replace(HEALTHY, rules=[obj("AccessRule", "orders", ready(generation=1))]),
+        "wrong",
+        "has not looked at: AccessRule orders",
+        id="a change that nobody has looked at",
+    ),
+    pytest.param(
+        "signing key",
+        replace(HEALTHY, signing_keys=[obj("SigningKey", "keyturn", ready(generation=1))]),
+        "wrong",
+        "the last change of keyturn",
+        id="a change of the key that nobody has looked at",
     ),
     pytest.param("revisions", replace(HEALTHY, clients=unready("NoReplica")), "wrong", "billing", id="no replica"),
     pytest.param("revisions", replace(HEALTHY, revisions={"a": 7, "b": 6}), "warning", "b 6", id="one behind"),
@@ -118,6 +196,13 @@ FAULTS = [
         "clocks", replace(HEALTHY, offsets={"the service": -31.0}), "wrong", "31 s behind", id="a clock far off"
     ),
     pytest.param("clocks", replace(HEALTHY, offsets={"the service": 6.0}), "warning", "6 s ahead", id="a clock off"),
+    pytest.param(
+        "clocks",
+        replace(HEALTHY, offsets={"the API server": 20.0, "the service": -20.0}),
+        "wrong",
+        "The API server's clock is 40 s ahead of the service's.",
+        id="two clocks off to either side",
+    ),
     pytest.param("signing key", replace(HEALTHY, signing_keys=[]), "wrong", "none", id="no SigningKey"),
     pytest.param(
         "signing key",
@@ -170,6 +255,37 @@ def test_what_could_not_be_read_is_unknown_with_its_cause_and_never_ok() -> None
     found = {one.check: one for one in examine(facts)}
     assert {one.outcome for one in found.values()} == {Outcome.UNKNOWN}
     assert found["CRDs"].message == "The API server refused."
+
+
+def test_a_change_of_a_moment_ago_is_not_yet_overlooked() -> None:
+    fresh = [obj("AccessRule", "orders", ready(generation=1), edited=2 - PATIENCE)]
+    assert of(replace(HEALTHY, rules=fresh), "objects").outcome is Outcome.OK
+    made = {"name": "new", "generation": 1, "creationTimestamp": at(-1)}
+    assert of(replace(HEALTHY, rules=[{"metadata": made, "spec": {}}]), "objects").outcome is Outcome.OK
+
+
+def test_where_the_private_paths_are_not_found_nothing_is_said_of_what_lies_behind() -> None:
+    facts = replace(HEALTHY, ready=(404, ()), probe=None, published=None, unread={"gateway": "Not at that address."})
+    for check in ("store", "keys mounted", "gateway headers"):
+        assert of(facts, check).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        pytest.param({}, 6, id="as delivered"),
+        pytest.param({"KEYTURN_ADMINISTRATION": "false"}, 4, id="no administration"),
+        pytest.param({"KEYTURN_REGISTRATION": "disabled"}, 6, id="no registration"),
+        pytest.param({"KEYTURN_ADMINISTRATION": "False", "KEYTURN_REGISTRATION": "disabled"}, 0, id="neither"),
+    ],
+)
+def test_of_the_rights_only_those_count_that_the_settings_need(settings: dict[str, str], count: int) -> None:
+    wanted = needed("api", settings)
+    assert len(wanted) == count
+    assert needed("operator", settings) == NEEDED["operator"]
+    assert HEALTHY.rights is not None
+    held = dict.fromkeys(wanted, True) | dict.fromkeys(FORBIDDEN["api"], False)
+    assert of(replace(HEALTHY, rights={**HEALTHY.rights, "api": held}), "RBAC").outcome is Outcome.OK
 
 
 @pytest.mark.parametrize("reason", ["Suspended", "Expired", "Paused"])
@@ -235,4 +351,7 @@ def test_the_gateway_is_tried_on_a_path_that_needs_a_permission() -> None:
         }
     }
     assert protected([rule]) == ("/o%20r", "shop.example", "x")
+    posted = {"spec": {"routes": [{"path": "/p", "methods": ["POST"], "permissions": {"anyOf": ["x"]}}]}}
+    audited = {"spec": {**rule["spec"], "mode": "Audit"}}
+    assert protected([posted, audited, rule])[0] == "/o%20r"
     assert protected([])[0].startswith("/keyturn-doctor-")
