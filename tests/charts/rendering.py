@@ -38,21 +38,56 @@ VALUE_SETS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "everything": (
         "keyturn",
         {
-            "publicUrl": "https://public.shop.example/auth",
+            "publicUrl": "https://public.shop.example/tokens",
             "commonLabels": {"team": "shop"},
             "imagePullSecrets": [{"name": "registry"}],
             "signingKey": {"spec": {"size": 3072, "rotateEvery": "720h"}},
             "registration": {"mode": "token", "tokensSecret": "registration-tokens"},
-            "operator": {"podAnnotations": {"a": "b"}, "podLabels": {"c": "d"}, "priorityClassName": "high"},
+            "operator": {
+                "podAnnotations": {"a": "b"},
+                "podLabels": {"c": "d"},
+                "priorityClassName": "high",
+                "settings": {
+                    "KEYTURN_JWKS_URI_HOSTS": "keys.shop.example",
+                    "KEYTURN_JWKS_URI_CA_FILE": "/etc/ca/ca.crt",
+                },
+                "extraEnv": [{"name": "TZ", "value": "UTC"}],
+                "extraVolumes": [{"name": "ca", "configMap": {"name": "authorities"}}],
+                "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
+            },
             "api": {
                 "gatewayProfile": "envoy-grpc",
                 "tls": {"secretName": "api-tls"},
                 "autoscaling": {"enabled": True},
-                "settings": {"KEYTURN_ACCEPTED_AUDIENCES": "shop", "KEYTURN_WORKERS": 2},
+                "settings": {
+                    "KEYTURN_ACCEPTED_AUDIENCES": "shop",
+                    "KEYTURN_WORKERS": 2,
+                    "KEYTURN_OPENID_CONFIG_PATH": "/etc/metadata/openid.json",
+                },
+                "trustedIssuers": [
+                    {
+                        "issuer": "https://login.shop.example",
+                        "audiences": ["shop"],
+                        "algorithms": ["RS256"],
+                        "claims": {"groups": ["realm_access", "roles"], "permissions": "scope"},
+                    }
+                ],
+                "extraEnv": [{"name": "SSL_CERT_FILE", "value": "/etc/ca/ca.crt"}],
+                "extraVolumes": [
+                    {"name": "ca", "configMap": {"name": "authorities"}},
+                    {"name": "metadata", "configMap": {"name": "metadata"}},
+                ],
+                "extraVolumeMounts": [
+                    {"name": "ca", "mountPath": "/etc/ca", "readOnly": True},
+                    {"name": "metadata", "mountPath": "/etc/metadata", "readOnly": True},
+                ],
                 "podAnnotations": {"a": "b"},
                 "podLabels": {"c": "d"},
                 "nodeSelector": {"disk": "fast"},
                 "tolerations": [{"key": "gateway", "operator": "Exists"}],
+            },
+            "networkPolicy": {
+                "apiFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "gateways"}}}]
             },
             "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
             "prometheusRule": {"enabled": True},

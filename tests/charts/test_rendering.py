@@ -46,6 +46,7 @@ def test_every_reference_resolves(name: str, tmp_path: Path) -> None:
             secret_of_the_test(rendered),
         )
     }
+    given |= {("ConfigMap", name) for name in ("authorities", "metadata")}
     missing = [reference for one in rendered for reference in references(one) if reference not in known | given]
     assert missing == []
 
@@ -185,7 +186,45 @@ REFUSED = {
     "an issuer with a query": (["--set", "issuer=https://a.example?x=1"], "issuer"),
     "an unknown scope": (["--set", "watch.scope=Some"], "watch/scope"),
     "an unknown profile": (["--set", "api.gatewayProfile=kong"], "gatewayProfile"),
-    "a setting that is none of ours": (["--set", "api.settings.PATH=x"], "'PATH' does not match"),
+    "a setting that is none of ours": (["--set", "api.settings.PATH=x"], "'PATH' not allowed"),
+    "a setting with a mistake in its name": (
+        ["--set", "api.settings.KEYTURN_ACCEPTED_AUDIENCE=orders"],
+        "'KEYTURN_ACCEPTED_AUDIENCE' not allowed",
+    ),
+    "a setting of the API for the operator": (
+        ["--set", "operator.settings.KEYTURN_ACCEPTED_AUDIENCES=orders"],
+        "'KEYTURN_ACCEPTED_AUDIENCES' not allowed",
+    ),
+    "a setting that is a value of the chart": (
+        ["--set", "api.settings.KEYTURN_ISSUER=https://other.example"],
+        "'KEYTURN_ISSUER' not allowed",
+    ),
+    "two places for trusted issuers": (
+        [
+            "--set-json",
+            'api.trustedIssuers=[{"issuer":"https://a.example","audiences":["a"],"algorithms":["RS256"]}]',
+            "--set",
+            "issuer=https://tokens.example,api.settings.KEYTURN_TRUSTED_ISSUERS_FILE=/etc/issuers.yaml",
+        ],
+        "one of them says where the issuers stand",
+    ),
+    "a trusted issuer for any audience": (
+        ["--set-json", 'api.trustedIssuers=[{"issuer":"https://a.example","algorithms":["RS256"]}]'],
+        "missing property 'audiences'",
+    ),
+    "an Ingress for paths that nobody is told of": (
+        ["--set", "ingress.enabled=true,issuer=https://a.example/tenant,api.settings.KEYTURN_SERVICE_PREFIX=/other"],
+        'told that the endpoints lie under "/tenant/other"',
+    ),
+    "an HTTPRoute for paths that nobody is told of": (
+        [
+            "--set",
+            "httpRoute.enabled=true,publicUrl=https://a.example/x",
+            "--set-string",
+            "api.settings.KEYTURN_SERVICE_PREFIX=",
+        ],
+        'and the route publishes them under "/"',
+    ),
 }
 
 
@@ -193,7 +232,7 @@ REFUSED = {
 def test_a_mistake_in_the_values_is_named(options: list[str], words: str) -> None:
     issuer = (
         []
-        if any("issuer" in option for option in options) or words == "issuer is required"
+        if any("issuer=" in option for option in options) or words == "issuer is required"
         else ["--set", "issuer=https://a.example"]
     )
     done = run_helm("template", "keyturn", str(CHARTS / "keyturn"), *issuer, *options)

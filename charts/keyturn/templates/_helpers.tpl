@@ -63,9 +63,35 @@ app.kubernetes.io/component: {{ .component }}
 {{- (urlParse (default (include "keyturn.issuer" .) .Values.publicUrl)).hostname -}}
 {{- end -}}
 
-{{- /* The path of the public URL, in front of every endpoint. */}}
+{{- /* The path in front of every endpoint: that of the URL which callers are told, unless the setting says otherwise. */}}
 {{- define "keyturn.prefix" -}}
-{{- default "" (index .Values.api.settings "KEYTURN_SERVICE_PREFIX") | trimSuffix "/" -}}
+{{- if hasKey .Values.api.settings "KEYTURN_SERVICE_PREFIX" -}}
+{{- index .Values.api.settings "KEYTURN_SERVICE_PREFIX" | toString | trimSuffix "/" -}}
+{{- else -}}
+{{- (urlParse (default (include "keyturn.issuer" .) .Values.publicUrl)).path | trimSuffix "/" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What the programs tell callers as the base of every endpoint's URL. */}}
+{{- define "keyturn.baseUrl" -}}
+{{- $issuer := include "keyturn.issuer" . | trimSuffix "/" -}}
+{{- $prefix := include "keyturn.prefix" . -}}
+{{- if .Values.publicUrl -}}
+{{- .Values.publicUrl | trimSuffix "/" -}}
+{{- else if hasSuffix $prefix (urlParse $issuer).path -}}
+{{- $issuer -}}
+{{- else -}}
+{{- printf "%s%s" $issuer $prefix -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Published are the paths that the API serves: callers must be told just those. */}}
+{{- define "keyturn.checkPublished" -}}
+{{- $told := (urlParse (include "keyturn.baseUrl" .)).path -}}
+{{- $served := include "keyturn.prefix" . -}}
+{{- if ne $told $served -}}
+{{- fail (printf "callers are told that the endpoints lie under %q, and the route publishes them under %q: leave KEYTURN_SERVICE_PREFIX out of api.settings, or set publicUrl to a URL with that path" (default "/" $told) (default "/" $served)) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "keyturn.signingKeySecret" -}}
@@ -101,6 +127,10 @@ capabilities: {drop: [ALL]}
   value: {{ include "keyturn.issuer" . | quote }}
 {{- with .Values.publicUrl }}
 - name: KEYTURN_PUBLIC_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- with include "keyturn.prefix" . }}
+- name: KEYTURN_SERVICE_PREFIX
   value: {{ . | quote }}
 {{- end }}
 - name: KEYTURN_SIGNING_KEY
