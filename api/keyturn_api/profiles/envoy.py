@@ -4,7 +4,7 @@ from typing import Final
 
 from keyturn_api.http import Scope
 from keyturn_api.http_protocol import TARGET
-from keyturn_api.profiles.question import CONTEXT, Profile, Question, question, read_fields
+from keyturn_api.profiles.question import CONTEXT, Profile, Question, question, read_joined_fields
 
 AUTH_PATH: Final = b"/auth"
 _HOST: Final = b"host"
@@ -16,7 +16,7 @@ def envoy(prefix: bytes = b"", *, context_headers: bool = False) -> Profile:
     own = (_HOST, *CONTEXT) if context_headers else (_HOST,)
 
     def read(scope: Scope) -> Question:
-        fields, several = read_fields(scope, own)
+        fields, several = read_joined_fields(scope, own)
         target: bytes = scope.get(TARGET, b"")
         if not target.startswith(b"/"):
             # The absolute form, or a server that hands over no target.

@@ -4,7 +4,7 @@ from typing import Final
 
 from keyturn_api.http import Scope
 from keyturn_api.http_protocol import TARGET
-from keyturn_api.profiles.question import AUTHORIZATION, CONTEXT, Profile, Question, Unreadable, question, read_fields
+from keyturn_api.profiles.question import CONTEXT, Profile, Question, Unreadable, question, read_joined_fields
 
 # The member of the scope that holds the request's host (`:authority`), empty where there is none. No HTTP request has it.
 AUTHORITY: Final = "keyturn.authority"
@@ -20,11 +20,7 @@ def envoy_grpc(*, context_headers: bool = False) -> Profile:
             raise Unreadable("under this profile the gateway asks by gRPC, on a port of its own")
         if not scope["method"] or not scope[TARGET]:
             raise Unreadable("the message holds no HTTP request with method and path")
-        fields, several = read_fields(scope, own)
-        # Envoy joins what stands more than once with a comma (unless it is told to send each). None of these values has
-        # a comma of its own: RFC 6750 section 2.1 for tokens.
-        if b"," in fields.get(AUTHORIZATION, b""):
-            several = True
+        fields, several = read_joined_fields(scope, own)
         for name in own:
             if b"," in fields.get(name, b""):
                 raise Unreadable(f"{name.decode()} stands twice")

@@ -49,6 +49,15 @@ def read_fields(scope: Scope, own: tuple[bytes, ...]) -> tuple[Fields, bool]:
     return fields, _count(headers, AUTHORIZATION) > 1
 
 
+def read_joined_fields(scope: Scope, own: tuple[bytes, ...]) -> tuple[Fields, bool]:
+    """The same behind Envoy, which joins what stands more than once with a comma (unless it is told to send each).
+
+    No credentials that count have a comma of their own: RFC 6750 section 2.1 for tokens, RFC 7617 section 2 for Basic.
+    """
+    fields, several = read_fields(scope, own)
+    return fields, several or b"," in fields.get(AUTHORIZATION, b"")
+
+
 def required(fields: Fields, name: bytes) -> bytes:
     """The value of a header that the gateway always sends. Raises `Unreadable` where it is absent or empty."""
     value = fields.get(name)

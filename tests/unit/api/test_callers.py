@@ -237,6 +237,12 @@ async def test_a_token_that_is_a_jwt_is_not_remembered_past_its_exp() -> None:
     assert await users.status("/ops", foreign(exp=NOW + 7)) == 401
 
 
+async def test_two_credentials_that_a_gateway_has_joined_are_401_and_asked_about_nowhere() -> None:
+    users = Users()
+    assert await users.status("/ops", ("authorization", "Bearer opaque-1,Bearer opaque-2")) == 401
+    assert users.requests == []
+
+
 @pytest.mark.parametrize("exp", ["9" * 400, "-" + "9" * 400, "1e999", "-1e999", "NaN", "true", "null", '"x"'])
 async def test_an_exp_beyond_all_numbers_beside_a_good_session_harms_nobody(exp: str) -> None:
     users = Users()

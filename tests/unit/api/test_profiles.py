@@ -94,6 +94,13 @@ def test_credentials_given_twice_are_said_to_be(name: str) -> None:
     assert profile(name)(scope("GET", "/auth/a", *headers)).several
 
 
+@pytest.mark.parametrize("joined", ["Bearer a,Bearer b", "Bearer a, Basic b", "Bearer a,", "Basic b,Bearer a"])
+@pytest.mark.parametrize("name", ["envoy", "original-request"])
+def test_credentials_that_envoy_has_joined_are_said_to_be_several(name: str, joined: str) -> None:
+    headers = (*ASKS.get(name, ()), ("authorization", joined))
+    assert profile(name)(scope("GET", "/auth/a", *headers)).several
+
+
 @pytest.mark.parametrize("name", ["envoy", *ASKS])
 @pytest.mark.parametrize("read", [False, True], ids=["without the setting", "by the setting"])
 def test_context_headers_are_read_by_the_setting_and_under_original_request(name: str, read: bool) -> None:
