@@ -3,12 +3,13 @@
 from collections.abc import Awaitable
 from typing import Final, Protocol
 
+from keyturn.tokens.access import AccessToken
 from keyturn.tokens.refusal import TokenRefused
 from keyturn_api.answers import Caller
 from keyturn_api.errors import INVALID_REQUEST, INVALID_TOKEN
 from keyturn_api.http import Scope
 from keyturn_api.profiles import Question
-from keyturn_api.verified import AccessTokens, VerifiedToken
+from keyturn_api.verified import AccessTokens, OwnTokenRefused, VerifiedToken
 
 SEVERAL_CREDENTIALS: Final = "SeveralCredentials"
 NO_CREDENTIALS: Final = "NoCredentials"
@@ -17,14 +18,20 @@ Identified = VerifiedToken | Caller
 
 
 class NotIdentified(Exception):
-    """Nobody is logged in: 401. `code` is that of RFC 6750 section 3.1, empty without credentials; `cause` is for the log."""
+    """Nobody is logged in: 401. `code` is that of RFC 6750 section 3.1, empty without credentials; `cause` is for the log.
 
-    def __init__(self, reason: str, code: str, description: str, *, cause: str = "") -> None:
+    `token` is one of our own whose signature held, and that is refused all the same.
+    """
+
+    def __init__(
+        self, reason: str, code: str, description: str, *, cause: str = "", token: AccessToken | None = None
+    ) -> None:
         super().__init__(description)
         self.reason = reason
         self.code = code
         self.description = description
         self.cause = cause
+        self.token = token
 
 
 class CannotIdentify(Exception):
@@ -76,4 +83,5 @@ class Callers:
                     return found
         if refused is None:
             raise NotIdentified(NO_CREDENTIALS, "", "an access token is needed")
-        raise NotIdentified(refused.reason, INVALID_TOKEN, refused.description, cause=refused.cause)
+        token = refused.token if isinstance(refused, OwnTokenRefused) else None
+        raise NotIdentified(refused.reason, INVALID_TOKEN, refused.description, cause=refused.cause, token=token)

@@ -61,7 +61,7 @@ def make_decisions(
     )
     explaining = ExplainEndpoint(
         snapshot,
-        Explainer(snapshot, callers, issuer=settings.issuer),
+        Explainer(snapshot, callers, issuer=settings.issuer, accepted=frozenset(settings.accepted_audiences)),
         denials,
         metrics,
         authorize=partial(_authorize, administration, namespace),

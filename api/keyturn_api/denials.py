@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from keyturn.records import Denial
 from keyturn.store.interface import DenialLog, StoreUnavailable
+from keyturn.tokens.access import AccessToken
 from keyturn_api.logs import get_logger
+from keyturn_api.profiles import Question
 
 _log = get_logger("denials")
 FLUSH_EVERY: Final = 1.0
@@ -16,6 +18,15 @@ FLUSH_EVERY: Final = 1.0
 # nobody's riddle, and must not become a flood of writes.
 STORED_PER_SECOND: Final = 10
 _TRIM_EVERY: Final = 60.0
+_LOGGED_PATH: Final = 256
+_KEPT_TEXT: Final = 512
+
+# Who was denied: one of our clients, by a token whose signature held; somebody whom another source named; a request without
+# credentials; or nobody who was looked for, or could be found.
+CLIENT: Final = "client"
+USER: Final = "user"
+ANONYMOUS: Final = "anonymous"
+UNKNOWN: Final = "unknown"
 
 
 class Denials:
@@ -77,3 +88,46 @@ class Denials:
                     await self._store.trim_denials(now=self._clock())
                 except StoreUnavailable as error:
                     _log.warning("denials_not_trimmed", cause=str(error))
+
+
+def denial_body(
+    question: Question | None,
+    status: int,
+    reason: str,
+    cause: str,
+    *,
+    rule: str | None,
+    route: str | None,
+    who: str,
+    token: AccessToken | None,
+) -> dict[str, Any]:
+    """What is told to those who ask for a denial by its id. Of users nothing is kept but that it was one."""
+    body: dict[str, Any] = {
+        "status": status,
+        "reason": reason,
+        "cause": cause[:_KEPT_TEXT],
+        "rule": rule,
+        "route": route,
+        "caller": who,
+        "clientId": None if token is None else token.client_id,
+    }
+    if token is not None:
+        # A token may hold less than its client: the same request comes to what this one permits. No token is longer than 8 KiB.
+        body |= {"permissions": list(token.permissions), "audiences": list(token.audiences)}
+    if question is not None:
+        target = question.target.partition(b"?")[0]
+        body |= {
+            "method": question.method[:16],
+            "path": logged_path(question),
+            "host": None if question.host is None else question.host[:_LOGGED_PATH],
+            "backoffice": question.is_backoffice,
+            "clientType": question.client_type[:64],
+            # For asking again; a path that is not whole would be another one.
+            "target": target.decode("latin-1") if len(target) <= _LOGGED_PATH else None,
+        }
+    return body
+
+
+def logged_path(question: Question) -> str:
+    """Without the query, which may hold what is nobody's business; bounded."""
+    return question.target.partition(b"?")[0][:_LOGGED_PATH].decode("ascii", "backslashreplace")

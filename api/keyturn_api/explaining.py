@@ -13,6 +13,7 @@ from keyturn.rules.asked import NoRequest, parse_request
 from keyturn.snapshot import Snapshot
 from keyturn.store.interface import StoreUnavailable
 from keyturn.timestamps import format_rfc3339
+from keyturn_api import denials
 from keyturn_api.addresses import caller_address
 from keyturn_api.denials import Denials
 from keyturn_api.errors import INVALID_REQUEST, ApiError, invalid_request, unavailable
@@ -141,9 +142,12 @@ class ExplainEndpoint:
         return {"denials": [_body_of(one) for one in found[:MAX_ASKED]], "now": self._now(found[0])}
 
     def _now(self, denial: Denial) -> dict[str, Any] | None:
-        """What the same request would come to now, as far as the caller is still known."""
+        """What the same request would come to now: of a client with a fresh token for the same, else without a caller.
+
+        None where the request was not kept whole, nothing is known of who made it, or a user did: of those nothing is kept.
+        """
         body = denial.body
-        if body.get("target") is None or body.get("method") is None:
+        if body.get("target") is None or body.get("method") is None or body.get("status") == 503:
             return None
         question = Asked(
             body["method"],
@@ -152,16 +156,24 @@ class ExplainEndpoint:
             is_backoffice=bool(body.get("backoffice")),
             client_type=str(body.get("clientType") or ""),
         )
-        client_id = body.get("clientId")
-        try:
-            asker = (
-                self._explainer.anonymous()
-                if client_id is None
-                else self._explainer.client(client_id, self._namespace, self._clock())
-            )
-        except ApiError:
-            return None
-        return self._explainer.explain(question, asker)
+        asker = self._asker_of(body)
+        return None if asker is None else self._explainer.explain(question, asker)
+
+    def _asker_of(self, body: Mapping[str, Any]) -> Asker | None:
+        match body.get("caller"):
+            case denials.CLIENT:
+                try:
+                    return self._explainer.holder(
+                        body["clientId"], body["permissions"], body["audiences"], self._clock()
+                    )
+                except ApiError:
+                    return None
+            case denials.ANONYMOUS:
+                return self._explainer.anonymous()
+            case denials.UNKNOWN:
+                return self._explainer.unknown()
+            case _:
+                return None
 
 
 def _body_of(denial: Denial) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Explanations from the state that this replica decides by: who the caller is, what decides, what is missing and who has it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ from keyturn.rules.account import Asked, account_of
 from keyturn.snapshot import Client, Snapshot
 from keyturn.tokens.assertion import check_client
 from keyturn.tokens.claims import held_audiences
-from keyturn.tokens.refusal import TokenRefused
+from keyturn.tokens.refusal import WRONG_AUDIENCE, TokenRefused
 from keyturn_api.answers import Caller
 from keyturn_api.callers import Callers, CannotIdentify, NotIdentified
 from keyturn_api.errors import INVALID_REQUEST, ApiError
@@ -27,15 +27,22 @@ class Asker:
 
 
 class Explainer:
-    """Reads the snapshot only; decides by the code that answers gateways."""
+    """Reads the snapshot only; decides by the code that answers gateways. `accepted`: as for the tokens of gateways' requests."""
 
-    def __init__(self, snapshot: Snapshot, callers: Callers, *, issuer: str) -> None:
+    def __init__(
+        self, snapshot: Snapshot, callers: Callers, *, issuer: str, accepted: frozenset[str] = frozenset()
+    ) -> None:
         self._snapshot = snapshot
         self._callers = callers
         self._issuer = issuer
+        self._accepted = accepted
 
     def anonymous(self) -> Asker:
         return Asker(None, told={"kind": "anonymous"})
+
+    def unknown(self) -> Asker:
+        """Nobody who was logged in, with credentials of which nothing is known."""
+        return Asker(None, told={"kind": "unknown"})
 
     def described(
         self,
@@ -56,14 +63,35 @@ class Explainer:
         client = self._snapshot.client(named) or self._by_ref(named if "/" in named else f"{namespace}/{named}")
         if client is None:
             raise ApiError(404, INVALID_REQUEST, "no client has this id, and no ClientCredential this name")
-        state = client.state
-        told = {"kind": "client", **_client_body(client), "permissions": list(state.permissions)}
+        return self._client(client, client.state.permissions, held_audiences(client.state, self._issuer), now)
+
+    def holder(self, client_id: str, permissions: Sequence[str], audiences: Sequence[str], now: float) -> Asker:
+        """A client with a fresh token for what one of its tokens was for, as far as it still holds that. Raises `ApiError` 404."""
+        client = self._snapshot.client(client_id)
+        if client is None:
+            raise ApiError(404, INVALID_REQUEST, "no client has this id")
+        held = held_audiences(client.state, self._issuer)
+        return self._client(
+            client,
+            tuple(name for name in permissions if name in client.state.permissions),
+            tuple(name for name in audiences if name in held),
+            now,
+        )
+
+    def _client(self, client: Client, permissions: Sequence[str], audiences: Sequence[str], now: float) -> Asker:
+        told = {
+            "kind": "client",
+            **_client_body(client),
+            "permissions": list(permissions),
+            "audiences": list(audiences),
+        }
         try:
-            check_client(state, now)
+            check_client(client.state, now)
+            if not audiences or (self._accepted and self._accepted.isdisjoint(audiences)):
+                raise TokenRefused(WRONG_AUDIENCE, "the client's tokens are not for this audience")
         except TokenRefused as refused:
             return Asker(None, told={**told, "problem": _problem(refused.reason, refused.description)})
-        audiences = tuple(held_audiences(state, self._issuer))
-        return Asker(Subject(frozenset(state.permissions)), audiences, {**told, "audiences": list(audiences)})
+        return Asker(Subject(frozenset(permissions)), tuple(audiences), told)
 
     async def token(self, token: bytes, now: float) -> Asker:
         """Whoever holds this access token, also one of another source."""
@@ -74,6 +102,8 @@ class Explainer:
             found = self._callers.identify({"headers": [(b"authorization", authorization)]}, question, now)
             caller = found if isinstance(found, VerifiedToken | Caller) else await found
         except NotIdentified as error:
+            if error.token is not None and (client := self._snapshot.client(error.token.client_id)) is not None:
+                told |= _client_body(client)
             return Asker(None, told={**told, "problem": _problem(error.reason, error.description, error.cause)})
         except CannotIdentify as error:
             return Asker(

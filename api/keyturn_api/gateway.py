@@ -3,15 +3,16 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from keyturn.expressions import Subject
 from keyturn.rules.decision import PUBLIC_ROUTE, Match, Outcome, would_deny
 from keyturn.snapshot import Snapshot
+from keyturn.tokens.access import AccessToken
 from keyturn_api.answers import Caller, GatewayAnswers
 from keyturn_api.audit_mode import AuditedDenials
-from keyturn_api.callers import Callers, CannotIdentify, Identified, NotIdentified
-from keyturn_api.denials import Denials
+from keyturn_api.callers import NO_CREDENTIALS, Callers, CannotIdentify, Identified, NotIdentified
+from keyturn_api.denials import ANONYMOUS, CLIENT, UNKNOWN, USER, Denials, denial_body, logged_path
 from keyturn_api.errors import INSUFFICIENT_SCOPE, Header
 from keyturn_api.http import Response, Scope, request_id
 from keyturn_api.logs import get_logger
@@ -21,8 +22,6 @@ from keyturn_api.tokeninfo import challenge
 from keyturn_api.verified import VerifiedToken
 
 _log = get_logger("gateway")
-_LOGGED_PATH: Final = 256
-_KEPT_TEXT: Final = 512
 
 # Reasons of this module, besides those of the route decision, of callers and of tokens.
 UNREADABLE: Final = "UnreadableQuestion"
@@ -142,7 +141,8 @@ class Gateway:
             cause=decision.description,
             rule=decision.rule,
             route=decision.route,
-            caller=caller,
+            who=CLIENT if isinstance(caller, VerifiedToken) else USER,
+            token=_token(caller),
             unknown_route=decision.outcome is Outcome.UNKNOWN_ROUTE,
             # RFC 6750 section 3.1. The scope that would do is not named: that would tell how the rule is made.
             headers=[(b"www-authenticate", challenge(INSUFFICIENT_SCOPE, _NOT_PERMITTED))]
@@ -201,7 +201,7 @@ class Gateway:
                 decision,
                 method=question.method[:16],
                 path=logged_path(question),
-                client_id=_client_id(caller),
+                client_id=None if (token := _token(caller)) is None else token.client_id,
                 request_id=request_id(scope),
                 now=self._clock(),
             )
@@ -209,7 +209,17 @@ class Gateway:
     def _unauthorized(self, scope: Scope, question: Question, error: NotIdentified) -> Response:
         headers = [(b"www-authenticate", challenge(error.code, error.description))]
         detail = f"{error.description[:1].upper()}{error.description[1:]}: send a valid token as Authorization: Bearer <token>."
-        return self._deny(scope, question, 401, error.reason, detail, cause=error.cause, headers=headers)
+        return self._deny(
+            scope,
+            question,
+            401,
+            error.reason,
+            detail,
+            cause=error.cause or error.description,
+            who=CLIENT if error.token is not None else ANONYMOUS if error.reason == NO_CREDENTIALS else UNKNOWN,
+            token=error.token,
+            headers=headers,
+        )
 
     def _undecided(self, scope: Scope, question: Question, reason: str, *, cause: str = "") -> Response:
         return self._deny(scope, question, 503, reason, _UNDECIDED, cause=cause, headers=[(b"retry-after", b"1")])
@@ -225,7 +235,8 @@ class Gateway:
         cause: str = "",
         rule: str | None = None,
         route: str | None = None,
-        caller: Identified | None = None,
+        who: str = UNKNOWN,
+        token: AccessToken | None = None,
         unknown_route: bool = False,
         headers: list[Header] | None = None,
     ) -> Response:
@@ -234,7 +245,7 @@ class Gateway:
         identifier = request_id(scope)
         if self._denials is not None:
             self._denials.note(
-                identifier, _kept(question, status, reason, cause, rule=rule, route=route, client_id=_client_id(caller))
+                identifier, denial_body(question, status, reason, cause, rule=rule, route=route, who=who, token=token)
             )
         _log.info(
             "denied",
@@ -243,7 +254,7 @@ class Gateway:
             cause=cause,
             rule=rule,
             route=route,
-            client_id=_client_id(caller),
+            client_id=None if token is None else token.client_id,
             method=None if question is None else question.method[:16],
             path=None if question is None else logged_path(question),
             request_id=identifier,
@@ -253,46 +264,8 @@ class Gateway:
         )
 
 
-def logged_path(question: Question) -> str:
-    """Without the query, which may hold what is nobody's business; bounded."""
-    return question.target.partition(b"?")[0][:_LOGGED_PATH].decode("ascii", "backslashreplace")
-
-
-def _kept(
-    question: Question | None,
-    status: int,
-    reason: str,
-    cause: str,
-    *,
-    rule: str | None,
-    route: str | None,
-    client_id: str | None,
-) -> dict[str, Any]:
-    """What is told to those who ask for a denial by its id."""
-    body: dict[str, Any] = {
-        "status": status,
-        "reason": reason,
-        "cause": cause[:_KEPT_TEXT],
-        "rule": rule,
-        "route": route,
-        "clientId": client_id,
-    }
-    if question is not None:
-        target = question.target.partition(b"?")[0]
-        body |= {
-            "method": question.method[:16],
-            "path": logged_path(question),
-            "host": None if question.host is None else question.host[:_LOGGED_PATH],
-            "backoffice": question.is_backoffice,
-            "clientType": question.client_type[:64],
-            # For asking again; a path that is not whole would be another one.
-            "target": target.decode("latin-1") if len(target) <= _LOGGED_PATH else None,
-        }
-    return body
-
-
-def _client_id(caller: Identified | None) -> str | None:
-    return caller.token.client_id if isinstance(caller, VerifiedToken) else None
+def _token(caller: Identified | None) -> AccessToken | None:
+    return caller.token if isinstance(caller, VerifiedToken) else None
 
 
 _OUTCOMES: Final = {401: "unauthorized", 403: "forbidden", 503: "unavailable"}

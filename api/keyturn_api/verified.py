@@ -71,6 +71,14 @@ class VerifiedToken:
         return claims
 
 
+class OwnTokenRefused(TokenRefused):
+    """A token whose signature held, and that is worth nothing now: so it is known whose it is."""
+
+    def __init__(self, refused: TokenRefused, token: AccessToken) -> None:
+        super().__init__(refused.reason, refused.description, cause=refused.cause)
+        self.token = token
+
+
 class AccessTokens:
     """Verifies Bearer credentials against a snapshot. Each process has its own cache of at most `capacity` tokens.
 
@@ -89,7 +97,8 @@ class AccessTokens:
         self._subjects: GenerationCache[tuple[str, ...], Subject] = GenerationCache(2000)
 
     def verify(self, authorization: bytes, now: float) -> VerifiedToken:
-        """The token of an Authorization header (RFC 6750 section 2.1). Raises `TokenRefused`."""
+        """The token of an Authorization header (RFC 6750 section 2.1). Raises `TokenRefused`, and where its signature held
+        `OwnTokenRefused`."""
         key = hashlib.sha256(authorization).digest()
         verified = self._cache.get(key)
         if verified is None:
@@ -117,14 +126,17 @@ class AccessTokens:
 
     def _refresh(self, verified: VerifiedToken, now: float) -> None:
         verified.generation = _NEVER
-        worth = effective(
-            verified.token,
-            world=self._snapshot,
-            issuer=self._issuer,
-            accepted=self._accepted,
-            now=now,
-            clock_skew=self._clock_skew,
-        )
+        try:
+            worth = effective(
+                verified.token,
+                world=self._snapshot,
+                issuer=self._issuer,
+                accepted=self._accepted,
+                now=now,
+                clock_skew=self._clock_skew,
+            )
+        except TokenRefused as refused:
+            raise OwnTokenRefused(refused, verified.token) from None
         subject = self._subjects.get(worth.permissions)
         if subject is None:
             subject = Subject(permissions=frozenset(worth.permissions))

@@ -25,6 +25,16 @@ _LABELS: Final[Mapping[str, str]] = {
     "closed": "closed",
 }
 
+# Who was denied, where it was no client.
+_CALLERS: Final[Mapping[str, str]] = {
+    "user": "a user of another issuer",
+    "anonymous": "nobody: the request had no credentials",
+}
+_NOW: Final[Mapping[str | None, str]] = {
+    "client": " with a fresh token for the same permissions",
+    "unknown": " without a token",
+}
+
 
 def lines_of(explanation: Mapping[str, Any]) -> Iterator[str]:
     """`explanation` is the form of `Explanation.to_body`."""
@@ -55,10 +65,21 @@ def denial_lines(body: Mapping[str, Any]) -> Iterator[str]:
             yield f"  decided by AccessRule {_text(denial['rule'])}, route {_text(denial.get('route') or '?')}"
         if denial.get("cause"):
             yield f"  {_text(denial['cause'])}"
-        yield f"  caller: {'client ' + _text(denial['clientId']) if denial.get('clientId') else 'no client of ours'}"
-    if body.get("now") is not None:
-        yield "Now the same request would come to:"
-        yield from lines_of(body["now"])
+        yield f"  caller: {_denied_caller(denial)}"
+    now = body.get("now")
+    if now is not None:
+        yield f"Now the same request{_NOW.get((now.get('caller') or {}).get('kind'), '')} would come to:"
+        yield from lines_of(now)
+    elif body["denials"][0].get("caller") == "user":
+        yield "What it would come to now is not known: a user's groups and permissions are not kept."
+    else:
+        yield "What it would come to now is not known: the request was not kept whole, or the client is gone."
+
+
+def _denied_caller(denial: Mapping[str, Any]) -> str:
+    if denial.get("clientId"):
+        return f"client {_text(denial['clientId'])}"
+    return _CALLERS.get(denial.get("caller", ""), "not known")
 
 
 def _surroundings(explanation: Mapping[str, Any]) -> Iterator[str]:

@@ -8,10 +8,12 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from keyturn.expressions import Subject
 from keyturn.records import Kind
 from keyturn.rules.state import AUDIT, Condition, RouteState, RuleState
 from keyturn.store.memory import MemoryStore
-from keyturn_api.callers import Callers
+from keyturn_api.answers import Caller
+from keyturn_api.callers import Callers, OtherSource
 from keyturn_api.denials import STORED_PER_SECOND, Denials
 from keyturn_api.errors import ApiError
 from keyturn_api.explaining import ExplainEndpoint
@@ -39,11 +41,19 @@ async def allowed(authorization: bytes | None, request_id: str, address: str) ->
 class Asking:
     """An endpoint and a gateway over one state."""
 
-    def __init__(self, *, kept: int = 100, stored: bool = True, loaded: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        kept: int = 100,
+        stored: bool = True,
+        loaded: bool = True,
+        accepted: tuple[str, ...] = (),
+        others: tuple[OtherSource, ...] = (),
+    ) -> None:
         self.world = World(loaded=loaded)
         self.store = MemoryStore()
         self.now = NOW
-        callers = Callers(self.world.tokens())
+        callers = Callers(self.world.tokens(accepted), others)
         self.denials = Denials(self.store, kept=kept, stored=stored, clock=lambda: self.now)
         self.gateway = Gateway(
             self.world.snapshot,
@@ -55,7 +65,7 @@ class Asking:
         )
         self.endpoint = ExplainEndpoint(
             self.world.snapshot,
-            Explainer(self.world.snapshot, callers, issuer=ISSUER),
+            Explainer(self.world.snapshot, callers, issuer=ISSUER, accepted=frozenset(accepted)),
             self.denials,
             metrics(),
             authorize=allowed,
@@ -162,6 +172,16 @@ async def test_a_client_that_gets_no_token_is_told_why(asking: Asking, changes: 
     assert body["decision"]["outcome"] == "Unauthenticated"
 
 
+async def test_a_client_whose_tokens_this_installation_does_not_accept_is_told_so_as_the_gateway_does() -> None:
+    asking = Asking(accepted=("elsewhere",))
+    asking.denied(BEARER)
+    for caller in ({"client": "team.app"}, {"token": access_token().decode()}):
+        body = await asking.explain(**caller)
+        assert body["caller"]["problem"]["reason"] == "wrong_audience"
+        assert body["decision"]["outcome"] == "Unauthenticated"
+    assert (await Asking(accepted=("orders",)).explain(client="team.app"))["decision"]["outcome"] == "Allow"
+
+
 async def test_contradictions_and_rules_under_audit_are_told(asking: Asking) -> None:
     changed = RuleState(routes=(RouteState("/orders", ("GET",), Condition(any_of=("other",))),))
     tried = RuleState(mode=AUDIT, routes=(RouteState("/orders/7", ("GET",), Condition(any_of=("tried",))),))
@@ -240,11 +260,78 @@ async def test_a_denial_is_found_by_its_id_with_the_reason_and_what_it_would_com
 
 async def test_a_denial_of_nobody_and_one_of_a_client_that_is_gone_are_found_too(asking: Asking) -> None:
     asking.denied(request_id="nobody")
+    asking.denied(("authorization", "Bearer junk"), request_id="junk")
     asking.denied(BEARER, request_id="gone")
     asking.world.change((Kind.CLIENT, "c1", None))
     found = content(await asking.post({"requestId": "nobody"}))
     assert (found["denials"][0]["reason"], found["now"]["caller"]["kind"]) == ("NoCredentials", "anonymous")
+    junk = content(await asking.post({"requestId": "junk"}))
+    assert (junk["denials"][0]["caller"], junk["now"]["caller"]["kind"]) == ("unknown", "unknown")
     assert content(await asking.post({"requestId": "gone"}))["now"] is None
+
+
+@pytest.mark.parametrize(
+    ("token", "change", "reason"),
+    [
+        pytest.param({}, {"suspended": True}, "client_suspended", id="a client that is suspended"),
+        pytest.param({}, {"revoke_before": NOW}, "revoked", id="a token that is revoked"),
+        pytest.param({"exp": NOW - 1}, {}, "expired", id="a token that has expired"),
+        pytest.param({"aud": ["elsewhere"]}, {}, "wrong_audience", id="a token for something else"),
+    ],
+)
+async def test_of_a_refused_token_of_our_own_the_client_is_told_and_logged(
+    asking: Asking, token: dict[str, Any], change: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asking.world.change_client(**change)
+    raw = access_token(**token)
+    asking.denied(("authorization", b"Bearer " + raw))
+    assert "client_id=team.app" in capsys.readouterr().out
+    (denial,) = content(await asking.post({"requestId": "req-1"}))["denials"]
+    assert (denial["status"], denial["reason"], denial["clientId"]) == (401, reason, "team.app")
+    explained = await asking.explain(token=raw.decode())
+    assert (explained["caller"]["problem"]["reason"], explained["caller"]["object"]) == (reason, "team/keyturn")
+
+
+async def test_whoever_wrote_a_token_that_we_did_not_sign_is_nobody_we_know(asking: Asking) -> None:
+    head, claims, _ = access_token().split(b".")
+    asking.denied(("authorization", b"Bearer " + b".".join((head, claims, b"AAAA"))))
+    (denial,) = content(await asking.post({"requestId": "req-1"}))["denials"]
+    assert (denial["caller"], denial["clientId"]) == ("unknown", None)
+
+
+async def test_what_a_denial_would_come_to_now_goes_by_what_its_token_permitted(asking: Asking) -> None:
+    asking.world.change_client(permissions=("orders:admin", "orders:read"))
+    asking.denied(("authorization", b"Bearer " + access_token(permissions=["orders:read"])))
+    now = content(await asking.post({"requestId": "req-1"}))["now"]
+    # Its client holds what is missing; the token was made for less.
+    assert (now["decision"]["outcome"], now["caller"]["permissions"]) == ("Forbidden", ["orders:read"])
+    assert now["grants"] == [{"permission": "orders:admin", "clients": ["team/keyturn"], "count": 1}]
+
+
+async def test_what_it_would_come_to_now_asks_the_client_of_now(asking: Asking) -> None:
+    asking.world.change_client(suspended=True)
+    asking.denied(("authorization", b"Bearer " + access_token(permissions=["orders:admin"])))
+    for changes, outcome, reason in (
+        ({"suspended": True, "permissions": ("orders:admin",)}, "Unauthenticated", "client_suspended"),
+        ({"permissions": ("orders:admin",)}, "Allow", None),
+        ({"permissions": ("orders:read",)}, "Forbidden", None),
+        ({"permissions": ("orders:admin",), "audiences": ("elsewhere",)}, "Unauthenticated", "wrong_audience"),
+    ):
+        asking.world.change_client(**changes)
+        now = content(await asking.post({"requestId": "req-1"}))["now"]
+        assert (now["decision"]["outcome"], now["caller"].get("problem", {}).get("reason")) == (outcome, reason)
+
+
+async def test_of_a_user_nothing_is_kept_and_so_nothing_is_said_of_now() -> None:
+    class Somebody:
+        def identify(self, scope: Any, question: Any, now: float, *, public: bool) -> Caller:
+            return Caller(Subject(groups=frozenset({"ops"})), user_id=b"ann")
+
+    asking = Asking(others=(Somebody(),))
+    asking.denied(("authorization", "Bearer opaque"))
+    body = content(await asking.post({"requestId": "req-1"}))
+    assert (body["denials"][0]["status"], body["denials"][0]["caller"], body["now"]) == (403, "user", None)
+    assert "ann" not in str(body)
 
 
 async def test_a_path_that_is_too_long_to_keep_is_not_asked_for_again(asking: Asking) -> None:

@@ -34,7 +34,7 @@ EXPLAINED = {
     "conflicts": [{"rule": "shop/orders", "others": ["shop/more"], "host": None, "path": "/orders", "method": "ALL"}],
     "grants": [{"permission": "orders:read", "clients": ["shop/web"], "count": 3}],
 }
-DENIED = {
+DENIED: dict[str, Any] = {
     "denials": [
         {
             "requestId": "r1",
@@ -44,6 +44,7 @@ DENIED = {
             "cause": "Missing, one of: orders:read",
             "rule": "shop/orders",
             "route": "/orders",
+            "caller": "client",
             "clientId": "shop.billing",
             "method": "GET",
             "path": "/orders/7",
@@ -207,10 +208,46 @@ def test_a_denial_is_found_by_its_id_also_a_moment_after_it_happened(outside: Ou
         "  decided by AccessRule shop/orders, route /orders",
         "  Missing, one of: orders:read",
         "  caller: client shop.billing",
-        "Now the same request would come to:",
+        "Now the same request with a fresh token for the same permissions would come to:",
         "deny (MissingPermission)",
     ]
     assert outside.question == {"requestId": "r1"}
+
+
+@pytest.mark.parametrize(
+    ("denial", "now", "said"),
+    [
+        pytest.param(
+            {"caller": "user", "clientId": None},
+            None,
+            ["  caller: a user of another issuer", "a user's groups and permissions are not kept."],
+            id="a user",
+        ),
+        pytest.param(
+            {"caller": "anonymous", "clientId": None},
+            {**EXPLAINED, "caller": {"kind": "anonymous"}},
+            ["  caller: nobody: the request had no credentials", "Now the same request would come to:"],
+            id="nobody",
+        ),
+        pytest.param(
+            {"caller": "unknown", "clientId": None},
+            {**EXPLAINED, "caller": {"kind": "unknown"}},
+            ["  caller: not known", "Now the same request without a token would come to:"],
+            id="somebody of whom nothing is known",
+        ),
+        pytest.param(
+            {"caller": "client"}, None, ["  caller: client shop.billing", "the client is gone."], id="one gone"
+        ),
+    ],
+)
+def test_who_was_denied_is_told_as_far_as_it_is_known(
+    outside: Outside, denial: dict[str, Any], now: Any, said: list[str]
+) -> None:
+    known: dict[str, Any] = DENIED["denials"][0]
+    outside.answers = [(200, {"denials": [{**known, **denial}], "now": now})]
+    lines = explain("--request-id", "r1", "--url", ISSUER).stdout.splitlines()
+    assert lines[3] == said[0]
+    assert lines[4].endswith(said[1])
 
 
 @pytest.mark.parametrize(
