@@ -116,6 +116,9 @@ def build_framework(
         openapi_url=f"{prefix}/openapi.json",
         description=docs.DESCRIPTION,
         openapi_tags=list(docs.TAGS),
+        # A redirect names the scheme that is spoken here, plain HTTP behind a proxy that ends TLS: whoever follows it sends its token
+        # in the clear.
+        redirect_slashes=False,
     )
     docs_page.add(app, prefix)
     static = oauth_metadata(settings, registration=registration)  # read once: a file that cannot be read ends the start

@@ -83,6 +83,15 @@ async def test_what_is_outside_the_prefix_is_not_there() -> None:
         assert (await http.get("/p/openapi.json")).json()["paths"].keys() >= {"/p/oauth/token", "/p/auth"}
 
 
+@pytest.mark.parametrize("path", ["/register/", "/docs/", "/healthz/", "/.well-known/oauth-authorization-server/"])
+async def test_no_path_is_put_right_by_a_redirect_to_plain_http(path: str) -> None:
+    async with client() as http:
+        for method in ("GET", "POST"):
+            answer = await http.request(method, path)
+            assert (answer.status_code, answer.headers.get("location")) == (404, None)
+            assert answer.headers["content-type"] == "application/problem+json"
+
+
 class Transport(asyncio.Transport):
     """Keeps what is written."""
 
