@@ -14,7 +14,7 @@ from keyturn_api.addresses import Network
 from keyturn_api.cache import GenerationCache
 from keyturn_api.errors import INVALID_REQUEST, INVALID_TOKEN, SLOW_DOWN, ApiError, unavailable
 from keyturn_api.guessing import GuessLimiter
-from keyturn_api.kubernetes import GROUP, Kubernetes, KubernetesError, Object, path
+from keyturn_api.kubernetes import GROUP, Kubernetes, KubernetesError, Object, Refused, path
 from keyturn_api.logs import get_logger
 
 _log = get_logger("administration")
@@ -32,6 +32,7 @@ _AT_ONCE: Final = 8
 _WAITING: Final = 64
 _MAX_TOKEN: Final = 16 * 1024
 _MAX_LOGGED: Final = 256
+_NOT_ALLOWED_RETRY: Final = 60
 # What a token says of its holder proves nothing, so that there is no name to count by besides the address.
 _ANYBODY: Final = "kubernetes"
 _NONE: Final[Mapping[str, tuple[str, ...]]] = {}
@@ -130,6 +131,15 @@ class Administration:
                 allowed = await self._is_allowed(self._kubernetes, caller, _attributes(verb, resource, namespace, name))
         except KubernetesError as error:
             self._limiter.succeeded(_ANYBODY, address)  # nothing was refused
+            if isinstance(error, Refused) and error.status in (401, 403):
+                # No outage, and no waiting mends it: Kubernetes takes this service for nobody who may ask.
+                _log.error("reviews_not_allowed", cause=str(error), request_id=request_id)
+                raise unavailable(
+                    "this service may not ask Kubernetes who calls: its ServiceAccount lacks the right to make reviews",
+                    reason="reviews_not_allowed",
+                    retry_after=_NOT_ALLOWED_RETRY,
+                    cause=str(error),
+                ) from None
             _log.warning("review_failed", cause=str(error), request_id=request_id)
             raise unavailable(
                 "Kubernetes does not answer", reason="kubernetes", retry_after=5, cause=str(error)

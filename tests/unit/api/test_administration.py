@@ -159,18 +159,21 @@ async def test_a_caller_whom_rbac_does_not_allow_is_403_and_leaves_an_audit_reco
 
 @pytest.mark.parametrize("review", [TOKEN_REVIEWS, ACCESS_REVIEWS])
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "said"),
     [
-        pytest.param(lambda _: httpx2.ConnectError("down"), id="Kubernetes is down"),
-        pytest.param(lambda _: status(403, "Forbidden"), id="this service may not ask"),
+        pytest.param(lambda _: httpx2.ConnectError("down"), "does not answer", id="Kubernetes is down"),
+        pytest.param(lambda _: status(500), "does not answer", id="Kubernetes fails"),
+        pytest.param(lambda _: status(403, "Forbidden"), "lacks the right", id="this service may not ask"),
+        pytest.param(lambda _: status(401, "Unauthorized"), "lacks the right", id="Kubernetes does not know it"),
     ],
 )
-async def test_without_a_review_the_answer_is_503(
-    answer: Callable[[Any], httpx2.Response | Exception], review: str, api: KubernetesApi
+async def test_without_a_review_the_answer_is_503_and_tells_an_outage_from_a_missing_right(
+    answer: Callable[[Any], httpx2.Response | Exception], said: str, review: str, api: KubernetesApi
 ) -> None:
     api.answers["POST", review] = answer
     error = await refused(administration(api))
     assert (error.status, error.code) == (503, "temporarily_unavailable")
+    assert said in error.description
     assert b"retry-after" in dict(error.headers)
 
 
