@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from keyturn.clients.state import ClientState
 from keyturn.snapshot import Client, Snapshot
 from keyturn.store.interface import ReplicaRegistry, StoreUnavailable
 from keyturn_api.errors import ApiError, unavailable
@@ -89,7 +90,7 @@ class Registrar:
         try:
             if credentials is not None:
                 await self.create_secret(made, credentials)
-            return await self._in_force(self.client_id(name), uid, credentials)
+            return await self._in_force(self.client_id(name), uid, credentials, obj["spec"])
         except BaseException:
             # The Secret follows its owner.
             await asyncio.shield(self._take_back(name, uid))
@@ -164,12 +165,16 @@ class Registrar:
             )
         await self._wait_for_others()
 
-    async def _in_force(self, client_id: str, uid: str, credentials: Credentials | None) -> Client:
+    async def _in_force(
+        self, client_id: str, uid: str, credentials: Credentials | None, sent: Object | None = None
+    ) -> Client:
+        """The client once it has these credentials, and all of the spec that was `sent`."""
+
         def current() -> Client | None:
             client = self._snapshot.client(client_id)
             if client is None or client.uid != uid or (credentials and not credentials.are_in_force(client)):
                 return None
-            return client
+            return client if sent is None or _holds(client.state, sent) else None
 
         await self._changes.wait_until(lambda: current() is not None, self._seconds)
         client = current()
@@ -231,6 +236,18 @@ class Registrar:
 
     def _path(self, name: str) -> str:
         return path(API_VERSION, _PLURAL, namespace=self.namespace, name=name)
+
+
+def _holds(state: ClientState, spec: Object) -> bool:
+    """Whether the client has what the spec gives it. More is no fault: somebody may have approved it already."""
+    keys = {key.kid for key in state.keys}
+    return (
+        all(one["jwk"]["kid"] in keys for one in spec.get("publicKeys", ()))
+        and set(spec.get("permissions", ())) <= set(state.permissions)
+        and set(spec.get("audiences", ())) <= set(state.audiences)
+        and set(spec.get("allowedCustomClaims", ())) <= set(state.allowed_custom_claims)
+        and (state.suspended or not spec.get("suspended"))
+    )
 
 
 def _former(before: object, change: object) -> object:

@@ -7,8 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from keyturn.clients.registration import PENDING
-from keyturn.clients.state import SECRET_METHODS, ClientState
+from keyturn.clients.state import SECRET_METHODS
 from keyturn.secrets import hash_generated
 from keyturn.snapshot import Client, Snapshot
 from keyturn_api import audit
@@ -19,6 +18,7 @@ from keyturn_api.errors import INVALID_TOKEN, SLOW_DOWN, ApiError, unavailable
 from keyturn_api.guessing import is_exempt
 from keyturn_api.http import Receive, Response, Scope, header, read_body, request_id
 from keyturn_api.initial_access import InitialAccessTokens
+from keyturn_api.pending import PendingPlaces
 from keyturn_api.rate_limit import RateLimiter
 from keyturn_api.registered_objects import internal_client, new_name, registered_client, secret_name
 from keyturn_api.registrar import Credentials, Registrar
@@ -28,23 +28,12 @@ from keyturn_api.settings import ApiSettings
 OPEN: Final = "open"
 TOKEN_PREFIX: Final = "ktr_"
 _RANDOM_BYTES: Final = 32
-_FULL_RETRY: Final = 600
 ANONYMOUS: Final = "anonymous"
 
 
 def new_token() -> str:
     """A registration token: 256 random bits. Its beginning lets scanners find one that was published by accident."""
     return TOKEN_PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
-
-
-def is_pending(state: ClientState) -> bool:
-    """Whether nobody has approved this registered client yet, which is to grant it anything."""
-    registration = state.registration
-    return (
-        registration is not None
-        and registration.approval == PENDING
-        and not (state.permissions or state.audiences or state.allowed_custom_claims)
-    )
 
 
 class Registration:
@@ -68,7 +57,7 @@ class Registration:
         self._administration = administration
         self._limiter = limiter
         self._clock = clock
-        self._under_way = 0
+        self._places = PendingPlaces(snapshot, namespace=registrar.namespace, limit=settings.registration_max_pending)
 
     async def register(self, scope: Scope, receive: Receive) -> Response:
         """RFC 7591 section 3."""
@@ -79,16 +68,14 @@ class Registration:
         body = await read_body(scope, receive, self._settings.max_body_bytes)
         asked = parse_registration(parse_json(body, header(scope, b"content-type")))
         self._check_loaded()
-        self._check_pending()
+        share = self._share_of(created_by, address)
         name, token = new_name(), new_token()
         secret = secrets.token_urlsafe(_RANDOM_BYTES) if asked.auth_method in SECRET_METHODS else None
         credentials = Credentials(secret_name(name), _hash(secret), _hash(token))
         made = registered_client(name, asked, secret=credentials.secret_name, created_by=created_by, now=now)
-        self._under_way += 1
-        try:
+        with self._places.one(share):
             client = await self._registrar.create(made, credentials)
-        finally:
-            self._under_way -= 1
+            self._places.taken(client.state.client_id, share)
         audit.record(
             "client_registered",
             who=created_by,
@@ -112,7 +99,9 @@ class Registration:
             address=caller_address(scope),
         )
         body = await read_body(scope, receive, self._settings.max_body_bytes)
-        asked = parse_internal(parse_json(body, header(scope, b"content-type")))
+        # The names under which other issuers' answers are read: the operator takes no client that may set them.
+        reserved = {self._settings.permissions_key, self._settings.user_id_key}
+        asked = parse_internal(parse_json(body, header(scope, b"content-type")), reserved=reserved)
         self._check_loaded()
         name = new_name()
         secret = secrets.token_urlsafe(_RANDOM_BYTES) if asked.client.auth_method in SECRET_METHODS else None
@@ -158,17 +147,11 @@ class Registration:
         if not self._snapshot.loaded:
             raise unavailable("the service has not loaded its clients yet", reason="not_loaded")
 
-    def _check_pending(self) -> None:
-        limit = self._settings.registration_max_pending
-        pending = sum(is_pending(client.state) for client in self._snapshot.clients.values())
-        if limit and pending + self._under_way >= limit:
-            raise ApiError(
-                429,
-                SLOW_DOWN,
-                "too many registered clients wait for approval",
-                reason="too_many_pending",
-                headers=[(b"retry-after", b"%d" % _FULL_RETRY)],
-            )
+    def _share_of(self, created_by: str, address: str) -> str | None:
+        """Whose share of the waiting places a registration takes: who has a token registers for others, all from one address."""
+        if created_by != ANONYMOUS or is_exempt(address, self._settings.rate_limit_exempt):
+            return None
+        return counted(address)
 
     def _created(self, client: Client, secret: str | None, token: str | None) -> Response:
         information = client_information(self._settings, client.state, token=token)

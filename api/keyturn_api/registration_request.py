@@ -1,7 +1,7 @@
 """What a client asks to be registered as: RFC 7591 section 2, read strictly where it counts; what is not known is ignored."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -93,14 +93,17 @@ def parse_update(given: Mapping[str, Any], *, auth_method: str) -> ClientMetadat
     return _client({**given, "token_endpoint_auth_method": auth_method}, ASKED_PERMISSIONS, ASKED_AUDIENCES)
 
 
-def parse_internal(given: Mapping[str, Any]) -> InternalClient:
-    """A client as internal callers send it, with what it is to be granted. Raises `ApiError` invalid_client_metadata."""
+def parse_internal(given: Mapping[str, Any], *, reserved: Collection[str] = ()) -> InternalClient:
+    """A client as internal callers send it, with what it is to be granted. Raises `ApiError` invalid_client_metadata.
+
+    `reserved`: names of claims that the installation's settings keep for the issuer, besides those that always are.
+    """
     client = _client(given, GRANTED_PERMISSIONS, GRANTED_AUDIENCES)
     state = given.get("__STATE__", "PUBLIC")
     if not isinstance(state, str) or state not in _STATES:
         raise invalid_metadata(f"__STATE__ must be one of {', '.join(_STATES)}: a deleted client is not made at all")
     claims = _texts(given.get("allowedCustomClaims", []), "allowedCustomClaims", _CLAIMS)
-    if not all(is_claim_name(one) and not is_reserved(one) for one in claims):
+    if not all(is_claim_name(one) and not is_reserved(one, reserved) for one in claims):
         raise invalid_metadata("allowedCustomClaims: must be names of claims that the issuer does not set itself")
     return InternalClient(client, claims, _STATES[state], _metadata(given.get("metadata", {})))
 
@@ -193,7 +196,7 @@ def _described(given: Mapping[str, Any]) -> dict[str, Any]:
         raise invalid_metadata("contacts must be a list of texts of 1 to 100 characters without control characters")
     contacts = list(dict.fromkeys(contacts))
     if len(contacts) > _MAX_CONTACTS:
-        raise invalid_metadata(f"contacts: at most {_MAX_CONTACTS} are kept")
+        raise invalid_metadata(f"contacts: at most {_MAX_CONTACTS} may be given")
     return {**described, **({"contacts": contacts} if contacts else {})}
 
 

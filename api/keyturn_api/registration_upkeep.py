@@ -13,9 +13,9 @@ from keyturn_api import audit
 from keyturn_api.errors import ApiError
 from keyturn_api.kubernetes import Object
 from keyturn_api.logs import get_logger
+from keyturn_api.pending import is_pending
 from keyturn_api.registered_objects import name_of
 from keyturn_api.registrar import Registrar
-from keyturn_api.registration import is_pending
 
 _log = get_logger("registration")
 _LOOK_EVERY: Final = 1.0

@@ -247,7 +247,7 @@ class ApiSettings(UserSettings):
     registration_max_pending: int = setting(
         100,
         "Registered clients that may wait for approval at a time; beyond that 429. Replicas that register at the same moment may exceed it "
-        "by as many as they have under way. 0 switches the limit off.",
+        "by as many as they have under way. In mode `open` an address may hold a tenth of them. 0 switches the limit off.",
         ge=0,
         le=1_000_000,
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import bcrypt
 import httpx2
+import jwt
 import pytest
 from fastapi import FastAPI
 
@@ -21,12 +22,12 @@ from keyturn.records import Kind, Replica
 from keyturn.secrets import hash_secret
 from keyturn.store.memory import MemoryStore
 from keyturn_api import registrar, registration_upkeep
-from keyturn_api.administration import Administration
+from keyturn_api.administration import Administration, admin_audience
 from keyturn_api.application import build_framework
 from keyturn_api.client_secrets import SecretVerifier
 from keyturn_api.follower import Follower
+from keyturn_api.pending import is_pending
 from keyturn_api.readiness import Readiness
-from keyturn_api.registration import is_pending
 from keyturn_api.registration_service import RegistrationService, build_registration
 from keyturn_api.settings import ApiSettings
 from keyturn_api.signing_keys import SigningKeys
@@ -34,9 +35,12 @@ from keyturn_api.snapshot_changes import SnapshotChanges
 from tests.manifests import public_jwk
 from tests.unit.api.kubernetes_api import KubernetesApi, status
 from tests.unit.api.worlds import World, metrics, settings
-from tests.unit.tokens.worlds import NOW
+from tests.unit.tokens.worlds import ISSUER, NOW
 
 CLIENTS = "/apis/keyturn.dev/v1alpha1/namespaces/team/clientcredentials"
+TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
+ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+ADMIN = admin_audience(ISSUER)
 SECRETS = "/api/v1/namespaces/team/secrets"
 TOKEN = "initial-token-0123456789"
 KEY = public_jwk("k1")
@@ -46,7 +50,7 @@ WITH_KEY = {"token_endpoint_auth_method": "private_key_jwt", "public_key": KEY}
 class Place:
     """One API process. Objects of ClientCredentials are kept as a merge patch leaves them; `operator` puts them into the snapshot."""
 
-    def __init__(self, tmp_path: Path, **values: Any) -> None:
+    def __init__(self, tmp_path: Path, *, internal: bool = False, **values: Any) -> None:
         (tmp_path / "portal").write_text(TOKEN)
         self.world = World()
         self.api = KubernetesApi(tmp_path / "..")
@@ -62,7 +66,11 @@ class Place:
             **{"registration_tokens_directory": tmp_path, "registration_timeout": 0.3, **values}
         )
         kubernetes = self.api.client()
-        administration = Administration(kubernetes, issuer=self.settings.issuer, enabled=False)
+        self.api.answers["POST", TOKEN_REVIEWS] = lambda _: {
+            "status": {"authenticated": True, "audiences": [ADMIN], "user": {"username": "portal"}}
+        }
+        self.api.answers["POST", ACCESS_REVIEWS] = lambda _: {"status": {"allowed": True}}
+        administration = Administration(kubernetes, issuer=self.settings.issuer, enabled=internal)
         self.service: RegistrationService = build_registration(
             self.settings,
             kubernetes=kubernetes,
@@ -150,6 +158,8 @@ class Place:
             ),
             secrets=() if known is None else (SecretHash(known, None, f"{secret}/u/1"),),
             permissions=tuple(spec.get("permissions", ())),
+            audiences=tuple(spec.get("audiences", ())),
+            allowed_custom_claims=tuple(spec.get("allowedCustomClaims", ())),
             suspended=spec.get("suspended", False),
             registration=Registered(
                 secret,
@@ -162,6 +172,10 @@ class Place:
     async def register(self, body: Any = None, token: str | None = TOKEN, **headers: str) -> httpx2.Response:
         sent = {**({"authorization": f"Bearer {token}"} if token else {}), **headers}
         return await self.http.post("/register", json=WITH_KEY if body is None else body, headers=sent)
+
+    async def create_client(self, body: Any) -> httpx2.Response:
+        token = jwt.encode({"aud": ADMIN, "iss": "https://kubernetes.default.svc"}, "of-the-cluster" * 3)
+        return await self.http.post("/clients", json=body, headers={"authorization": f"Bearer {token}"})
 
     async def manage(self, method: str, told: dict[str, Any], body: Any = None) -> httpx2.Response:
         headers = {"authorization": f"Bearer {told['registration_access_token']}"}
@@ -300,6 +314,108 @@ async def test_only_so_many_wait_for_approval(make: Callable[..., Place]) -> Non
     place.objects[name]["spec"]["permissions"] = ["orders:read"]
     place.reconcile()
     assert (await place.register()).status_code == 201
+
+
+async def test_objects_of_other_namespaces_take_no_place_although_they_look_the_same(
+    make: Callable[..., Place],
+) -> None:
+    place = make(registration_max_pending=1)
+    name = "r-" + "0" * 32
+    for number, client_id in enumerate((f"tenant.{name}", f"team.sub.{name}", "team.by-hand")):
+        state = ClientState(client_id, NOW, registration=Registered(None, None, "pending"))
+        assert is_pending(state)
+        place.world.change((Kind.CLIENT, f"foreign-{number}", state.to_body()))
+    assert (await place.register()).status_code == 201
+    assert (await place.register()).status_code == 429
+
+
+async def test_one_address_takes_a_tenth_of_the_places_where_registration_is_open(make: Callable[..., Place]) -> None:
+    place = make(registration="open", registration_max_pending=20)
+    first = await place.register(token=None)
+    assert [first.status_code, (await place.register(token=None)).status_code] == [201, 201]
+    full = await place.register(token=None)
+    assert (full.status_code, full.json()["error"]) == (429, "slow_down")
+    assert "this address" in full.json()["error_description"]
+    assert int(full.headers["retry-after"]) > 60
+    # Who has a token registers for others; and another address has its own share.
+    assert (await place.register()).status_code == 201
+    other = httpx2.AsyncClient(transport=httpx2.ASGITransport(place.app, client=("192.0.2.9", 1)), base_url="http://x")
+    assert (await other.post("/register", json=WITH_KEY)).status_code == 201
+    # What is approved or deleted takes no place any more.
+    place.objects[first.json()["client_id"].removeprefix("team.")]["spec"]["permissions"] = ["orders:read"]
+    place.reconcile()
+    again = await place.register(token=None)
+    assert again.status_code == 201
+    assert (await place.register(token=None)).status_code == 429
+    await place.manage("DELETE", again.json())
+    assert (await place.register(token=None)).status_code == 201
+
+
+async def test_a_registration_that_failed_takes_no_place(make: Callable[..., Place]) -> None:
+    place = make(registration="open", registration_max_pending=1)
+    place.operator = False
+    assert (await place.register(token=None)).status_code == 503
+    place.operator = True
+    assert (await place.register(token=None)).status_code == 201
+
+
+@pytest.mark.parametrize("name", ["rights", "who"])
+async def test_a_claim_that_the_settings_keep_for_the_issuer_is_refused_to_internal_callers(
+    make: Callable[..., Place], name: str
+) -> None:
+    place = make(internal=True, permissions_key="rights", user_id_key="who")
+    answer = await place.create_client({**WITH_KEY, "allowedCustomClaims": ["tenant", name]})
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_client_metadata")
+    assert place.objects == {}
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        pytest.param({"keys": ()}, id="keys"),
+        pytest.param({"permissions": ()}, id="permissions"),
+        pytest.param({"audiences": ()}, id="audiences"),
+        pytest.param({"allowed_custom_claims": ()}, id="claims"),
+        pytest.param({"suspended": False}, id="the suspension"),
+    ],
+)
+async def test_a_client_that_came_into_force_without_what_was_sent_is_taken_back(
+    make: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, lacking: dict[str, Any]
+) -> None:
+    place = make(internal=True)
+    sent = {
+        **WITH_KEY,
+        "permissions": ["orders:read"],
+        "audience": ["orders"],
+        "allowedCustomClaims": ["tenant"],
+        "__STATE__": "DRAFT",
+    }
+
+    def created(body: dict[str, Any]) -> httpx2.Response:
+        answer = place.create(body)
+        place.reconcile()
+        return answer
+
+    place.api.answers["POST", CLIENTS] = created
+    made = await place.create_client(sent)
+    assert (made.status_code, made.json()["scope"]) == (201, "orders:read")
+    assert [key["kid"] for key in made.json()["jwks"]["keys"]] == ["k1"]
+    full = place.state
+    monkeypatch.setattr(place, "state", lambda name, obj: dataclasses.replace(full(name, obj), **lacking))
+    assert (await place.create_client(sent)).status_code == 503
+    assert len(place.objects) == 1
+
+
+async def test_a_client_that_was_granted_more_in_the_same_moment_is_as_it_was_sent(
+    make: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make()
+    full = place.state
+    monkeypatch.setattr(
+        place, "state", lambda name, obj: dataclasses.replace(full(name, obj), permissions=("orders:read",))
+    )
+    answer = await place.register()
+    assert (answer.status_code, answer.json()["scope"]) == (201, "orders:read")
 
 
 async def test_a_body_has_a_limit(place: Place) -> None:
