@@ -7,6 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from keyturn.durations import InvalidDuration, parse_duration
+from keyturn.timestamps import InvalidTimestamp, parse_rfc3339
+
 from .errors import CommandError, Exit
 from .kube import GROUP
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 ROTATE: Final = f"{GROUP}/rotate"
 COMPROMISED: Final = f"{GROUP}/compromised"
+PUBLISH_BEFORE: Final = "10m"  # what a SigningKey has that names none
 _PLAIN: Final = re.compile(r"[^\s,\[]+")
 
 
@@ -71,6 +75,23 @@ def annotations_to_withdraw(obj: Mapping[str, Any], kids: frozenset[str]) -> dic
     every = list(dict.fromkeys([*(one for one in named if isinstance(one, str) and one), *sorted(kids)]))
     plain = all(_PLAIN.fullmatch(kid) for kid in every)
     return {COMPROMISED: ",".join(every) if plain else json.dumps(every)}
+
+
+def young_next(obj: Mapping[str, Any], *, now: float) -> str:
+    """What to expect when Next has to sign before its time; empty when it has been published for long enough."""
+    listed = (obj.get("status") or {}).get("keys") or ()
+    following = next((one for one in listed if isinstance(one, dict) and one.get("state") == "Next"), {})
+    try:
+        published = parse_rfc3339(following.get("publishedAt"))
+        lead = parse_duration((obj.get("spec") or {}).get("publishBefore", PUBLISH_BEFORE))
+    except (InvalidTimestamp, InvalidDuration):
+        published, lead = None, 0
+    if published is not None and now - published >= lead:
+        return ""
+    return (
+        "The next key is new: until every API replica has mounted it (a minute or two) /oauth/token answers 503, and verifiers that "
+        "keep the JWKS may not know it for their max-age."
+    )
 
 
 def rotation_progress(now: Mapping[str, Any], before: Mapping[str, Any]) -> Progress:

@@ -7,12 +7,15 @@ CONFLICTING: Final = "Conflicting"
 ROTATION_PENDING: Final = "RotationPending"
 TOKENS_INVALIDATED: Final = "TokensInvalidated"
 SECRET_RESTORED: Final = "SecretRestored"
+WITHDRAWAL_INCOMPLETE: Final = "WithdrawalIncomplete"
 KEYS_EXPIRING: Final = "KeysExpiring"
 KEYS_FETCHED: Final = "KeysFetched"
 TOKEN_TOO_LONG: Final = "TokenTooLong"
 
 # Conditions that are bad news when they hold.
-WARNINGS: Final = frozenset({CONFLICTING, TOKENS_INVALIDATED, SECRET_RESTORED, KEYS_EXPIRING, TOKEN_TOO_LONG})
+WARNINGS: Final = frozenset(
+    {CONFLICTING, TOKENS_INVALIDATED, SECRET_RESTORED, WITHDRAWAL_INCOMPLETE, KEYS_EXPIRING, TOKEN_TOO_LONG}
+)
 
 # Ready=True
 ACCEPTED: Final = "Accepted"
@@ -55,7 +58,10 @@ NEXT_TOO_YOUNG: Final = "NextKeyTooYoung"
 NEXT_NOT_LOADED: Final = "NextKeyNotLoaded"
 TOO_MANY_KEYS: Final = "TooManyKeys"
 NOTHING_PENDING: Final = "NothingPending"
-# TokensInvalidated, SecretRestored
+# WithdrawalIncomplete
+ANNOTATION_INVALID: Final = "AnnotationInvalid"
+UNKNOWN_KID: Final = "UnknownKid"
+# TokensInvalidated, SecretRestored; over: WithdrawalIncomplete, too
 SIGNING_KEYS_LOST: Final = "SigningKeysLost"
 KEYS_COMPROMISED: Final = "KeysCompromised"
 OLDER_SECRET: Final = "OlderSecret"

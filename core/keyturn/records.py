@@ -54,6 +54,16 @@ class StoredRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LastState:
+    """What an object of this name had in force last, whichever uid it had. It outlives the object: a name may come back."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
 class Revocation:
     """One revoked access token, by the SHA-256 (hex) of client id and jti; kept until the token would have expired."""
 

@@ -48,7 +48,11 @@ class AddressPolicy:
             return True
         if any(address in network for network in self.cluster):
             return False
-        closed = address.is_multicast or address.is_reserved or address.is_unspecified or address.is_loopback
+        # RFC 3879: site-local addresses are deprecated, and private where they are in use still.
+        site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+        closed = (
+            site_local or address.is_multicast or address.is_reserved or address.is_unspecified or address.is_loopback
+        )
         return address.is_global and not (closed or address.is_private or address.is_link_local)
 
 

@@ -2,16 +2,14 @@
 
 import base64
 import binascii
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keyturn.keys.ring import INDEX, KeyRing, RingDamaged
 from keyturn_operator.kube.client import Object
 from keyturn_operator.settings import API_VERSION, GROUP
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "keyturn"
@@ -55,7 +53,31 @@ def is_our_member(name: str) -> bool:
     return name == INDEX or name.endswith(".pem")
 
 
-def inspect(secret: Object | None, *, owner: str) -> KeySecret:
+def read_ring(members: Mapping[str, str]) -> KeyRing:
+    """The ring in members as a Secret's `data` has them. Raises RingDamaged, ValueError."""
+    return KeyRing.from_secret_data({name: base64.b64decode(value, validate=True) for name, value in members.items()})
+
+
+class RingReader:
+    """Reads a ring, the same one once: to parse an RSA key holds up the whole process for up to 0.2 s, in a thread too."""
+
+    def __init__(self) -> None:
+        self._last: tuple[dict[str, str], KeyRing] | None = None
+
+    def __call__(self, members: Mapping[str, str]) -> KeyRing:
+        """Raises RingDamaged, ValueError."""
+        if self._last is None or self._last[0] != members:
+            self._last = (dict(members), read_ring(members))
+        return self._last[1]
+
+    def wrote(self, ring: KeyRing) -> None:
+        """Takes note of what was just written."""
+        self._last = (_encoded(ring), ring)
+
+
+def inspect(
+    secret: Object | None, *, owner: str, read: Callable[[Mapping[str, str]], KeyRing] = read_ring
+) -> KeySecret:
     """Decides from a Secret as read. `owner` is the SigningKey's name.
 
     Ours is what carries our label and names this SigningKey. Anyone else's Secret may be filled as long as it holds none of our members:
@@ -72,17 +94,22 @@ def inspect(secret: Object | None, *, owner: str) -> KeySecret:
     data: Mapping[str, Any] = secret.get("data") or {}
     members = sorted(name for name in data if is_our_member(name))
     annotations = metadata.get("annotations") or {}
+    writer = annotations.get(WRITTEN_FOR)
+    if writer is not None and writer != written_for(owner):
+        # Also without any member of ours: it may go with the object that it was written for, and the signing keys with it.
+        return KeySecret(
+            Finding.CONFLICT, resource_version=version, detail=f"its annotation {WRITTEN_FOR} names {str(writer)[:300]}"
+        )
     created = annotations.get(CREATED) == "true"
     owners = tuple(metadata.get("ownerReferences") or ())
-    ours = (metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER and annotations.get(WRITTEN_FOR) == written_for(
-        owner
-    )
+    ours = (metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER and writer is not None
     if not members:
         return KeySecret(Finding.FREE, resource_version=version, created=created and ours, owners=owners)
     if not ours:
-        return KeySecret(Finding.CONFLICT, resource_version=version, detail=", ".join(members[:10]))
+        detail = f"it holds members that this SigningKey did not write ({', '.join(members[:10])})"
+        return KeySecret(Finding.CONFLICT, resource_version=version, detail=detail)
     try:
-        ring = KeyRing.from_secret_data({name: base64.b64decode(data[name], validate=True) for name in members})
+        ring = read({name: data[name] for name in members})
     except RingDamaged as error:
         return KeySecret(Finding.DAMAGED, resource_version=version, detail=error.description)
     except (binascii.Error, TypeError, ValueError):

@@ -166,8 +166,7 @@ class Operator:
             if deleted_uid is not None:
                 deleted(key, deleted_uid)
             elif key.namespace in scope:
-                # The first list brings all objects at once: the sweep knows which of them have changed and go first.
-                queue.add(key, Priority.RESYNC if listed else Priority.CHANGE)
+                queue.add(key, priority_of(key, listed=listed))
 
         def found(stored: list[StoredRecord]) -> None:
             rules.found([row for row in stored if row.record.kind is Kind.ACCESS_RULE])
@@ -248,6 +247,15 @@ class Operator:
 
 class Ended(Exception):
     """A part that runs for as long as the process has ended."""
+
+
+def priority_of(key: Key, *, listed: bool) -> Priority:
+    """How soon an object that the watch tells of is looked at. `listed`: it came with the list that a watch begins with."""
+    if listed:
+        # All objects come at once: the sweep knows which of them have changed and go first.
+        return Priority.RESYNC
+    # Its change may withdraw a signing key, which waits for no backlog of other objects; there is one object of them that counts.
+    return Priority.RESTRICTION if key.kind is Kind.SIGNING_KEY else Priority.CHANGE
 
 
 async def _until_lost(elector: Elector) -> None:

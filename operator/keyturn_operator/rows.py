@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from keyturn.records import Kind, Record, StoredRecord
+from keyturn.records import Kind, LastState, Record, StoredRecord
 from keyturn.store.interface import RecordWriter, Taken, Written
 from keyturn_operator.queue import Key
 
@@ -80,6 +80,10 @@ class Rows:
     async def get(self, key: Key, uid: str) -> StoredRecord | None:
         """The object's live row."""
         return await self._store.get(key.kind, uid)
+
+    async def last_states(self, kind: Kind) -> list[LastState]:
+        """What was in force last under each name, also of objects that are gone."""
+        return await self._store.last_states(kind)
 
     async def put(self, record: Record, before: StoredRecord | None = None) -> Written | Taken:
         """Writes the row unless it is there, equal already: when `before`, the live row as read, shows that, nothing is asked for."""

@@ -34,7 +34,6 @@ IMPORT_MEMBER: Final = "private.pem"
 
 ROTATE_ANNOTATION: Final = f"{GROUP}/rotate"
 COMPROMISED_ANNOTATION: Final = f"{GROUP}/compromised"
-MAX_ANNOTATED_KIDS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,14 @@ class SigningKeySpec:
     revoke_before: float | None
     import_from: ImportSource | None = None
     delete_secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """The kids that the annotation calls compromised, and what is wrong with it (a sentence; empty when nothing is)."""
+
+    kids: frozenset[str] = frozenset()
+    problem: str = ""
 
 
 def parse_spec(spec: Mapping[str, Any], *, name: str) -> tuple[SigningKeySpec, list[Problem]]:
@@ -142,17 +149,25 @@ def rotation_request(obj: Mapping[str, Any]) -> str | None:
     return _annotation(obj, ROTATE_ANNOTATION) or None
 
 
-def annotated_kids(obj: Mapping[str, Any]) -> frozenset[str]:
-    """The kids that the object calls compromised: separated by commas or spaces, or (where a kid holds those) a JSON array of texts."""
+def read_withdrawal(obj: Mapping[str, Any]) -> Withdrawal:
+    """What the object calls compromised: kids separated by commas or spaces, or (where a kid holds those) a JSON array of texts.
+
+    All of them count, however many: the API server bounds annotations, and the newest stands last.
+    """
     value = _annotation(obj, COMPROMISED_ANNOTATION)
-    listed: Any = re.split(r"[,\s]+", value)
+    listed: Any = [kid for kid in re.split(r"[,\s]+", value) if kid]
     if value.lstrip().startswith("["):
         try:
             listed = orjson.loads(value)
         except orjson.JSONDecodeError:
-            listed = []
-    kids = [kid for kid in listed if isinstance(kid, str) and 0 < len(kid) <= MAX_KID_LENGTH]
-    return frozenset(kids[:MAX_ANNOTATED_KIDS])
+            text = 'it begins with "[" and is no JSON array: nothing of it was withdrawn'
+            return Withdrawal(problem=f"The annotation {COMPROMISED_ANNOTATION} cannot be read, for {text}.")
+    kids = frozenset(kid for kid in listed if isinstance(kid, str) and 0 < len(kid) <= MAX_KID_LENGTH)
+    strange = sum(one not in kids if isinstance(one, str) else True for one in listed)
+    if not strange:
+        return Withdrawal(kids)
+    text = f"{strange} of its entries are no texts of 1 to {MAX_KID_LENGTH} characters, and withdrew nothing"
+    return Withdrawal(kids, f"The annotation {COMPROMISED_ANNOTATION} cannot be read in whole: {text}.")
 
 
 def _annotation(obj: Mapping[str, Any], name: str) -> str:

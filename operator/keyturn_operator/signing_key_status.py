@@ -13,6 +13,7 @@ from keyturn.timestamps import InvalidTimestamp, format_rfc3339, parse_rfc3339
 from keyturn_operator.conditions import Verdict
 from keyturn_operator.key_secret import Finding, KeySecret
 from keyturn_operator.settings import PAUSED_ANNOTATION
+from keyturn_operator.signing_key_spec import COMPROMISED_ANNOTATION, Withdrawal
 
 MAX_KEYS: Final = 32
 IMPORTED: Final = "Imported"
@@ -71,10 +72,7 @@ def refusal(found: KeySecret, name: str) -> Verdict | None:
     """Why the Secret cannot be used; None when it can."""
     match found.finding:
         case Finding.CONFLICT:
-            text = (
-                f"Secret {name} holds members that this SigningKey did not write ({found.detail}) and is left as it is: "
-                "take them out, or name another secretName."
-            )
+            text = f"Secret {name} is left as it is, for {found.detail}: take that out, or name another secretName."
         case Finding.NOT_OPAQUE:
             text = (
                 f"Secret {name} has the type {found.detail}: only Opaque Secrets are filled. Name another secretName."
@@ -150,6 +148,24 @@ def restored(ring: KeyRing, limits: Ceilings, *, now: float) -> Verdict:
         over="The Secret is the latest that was written.",
         now=now,
     )
+
+
+def incomplete(asked: Withdrawal, ring: KeyRing) -> Verdict:
+    """WithdrawalIncomplete: whether the annotation names less than whoever set it may believe."""
+    kind = reasons.WITHDRAWAL_INCOMPLETE
+    if asked.problem:
+        return Verdict("True", reasons.ANNOTATION_INVALID, asked.problem, kind)
+    noted = ring.incident(reasons.UNKNOWN_KID)
+    unknown = [kid for kid in (() if noted is None else noted.kids) if kid in asked.kids]
+    if not unknown:
+        return Verdict(
+            "False", reasons.OVER, "Every kid that the annotation names is that of a key, or it names none.", kind
+        )
+    text = (
+        f"No key has the kid {', '.join(unknown)}, which {COMPROMISED_ANNOTATION} names: it is noted, should one come back, "
+        "and no key was withdrawn for it. The kids stand in status.keys."
+    )
+    return Verdict("True", reasons.UNKNOWN_KID, text, kind)
 
 
 def _of_incidents(

@@ -2,18 +2,16 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from keyturn import reasons
 from keyturn.keys import recovery
-from keyturn.keys.plan import Fleet, RingPlan, Rotation, decide, new_key, unconfirmed, with_generated
-from keyturn.keys.recovery import Recalled, ShownKey, compromised_kids, recall
+from keyturn.keys.plan import Fleet, RingPlan, Rotation, new_key, unconfirmed, with_generated
+from keyturn.keys.recovery import Recalled, compromised_kids
 from keyturn.keys.ring import KeyRing
-from keyturn.keys.schedule import Ceilings, ceilings, first_after, next_rotation
-from keyturn.keys.state import InvalidState, KeyPhase, SigningKeyState
-from keyturn.problems import Problem
-from keyturn.records import StoredRecord
+from keyturn.keys.schedule import ceilings, first_after, next_rotation
+from keyturn.keys.state import KeyPhase, SigningKeyState, refused_kids
+from keyturn.records import Kind, StoredRecord
 from keyturn.store.interface import Taken
 from keyturn_operator import audit, conditions
 from keyturn_operator import signing_key_status as shown
@@ -21,7 +19,7 @@ from keyturn_operator.conditions import Verdict
 from keyturn_operator.context import Context, created_at, is_paused
 from keyturn_operator.key_import import ImportRefused, read_import
 from keyturn_operator.key_maker import KeyMaker
-from keyturn_operator.key_secret import Finding, KeySecret, change, inspect, manifest, wanted_owners
+from keyturn_operator.key_secret import Finding, RingReader, change, inspect, manifest, wanted_owners
 from keyturn_operator.kube.client import Object, collection
 from keyturn_operator.kube.errors import Conflict, Forbidden, KubeError, KubeUnavailable, NamespaceTerminates, NotFound
 from keyturn_operator.logs import get_logger
@@ -29,7 +27,8 @@ from keyturn_operator.queue import Done, Key
 from keyturn_operator.references import SecretReferences
 from keyturn_operator.replicas import Wait
 from keyturn_operator.rows import record_of
-from keyturn_operator.signing_key_spec import ImportSource, SigningKeySpec, annotated_kids, parse_spec, rotation_request
+from keyturn_operator.signing_key_pass import Pass, read_state
+from keyturn_operator.signing_key_spec import ImportSource, parse_spec, read_withdrawal
 
 log = get_logger("signing_keys")
 
@@ -40,78 +39,8 @@ _LONGEST_SLEEP = 3600.0
 _SOON = 0.05
 
 
-def last_state(row: StoredRecord | None) -> SigningKeyState | None:
-    """What the store says of the keys, as far as it can be read."""
-    if row is None:
-        return None
-    try:
-        return SigningKeyState.from_body(row.record.body)
-    except (InvalidState, KeyError, TypeError, ValueError):
-        return None
-
-
-def revoke_before(wanted: float | None, last: SigningKeyState | None, *, valid: bool) -> float | None:
-    """What revokes: in an invalid edit never less than before."""
-    if valid or last is None or last.revoke_before is None:
-        return wanted
-    return last.revoke_before if wanted is None else max(wanted, last.revoke_before)
-
-
 class _Stale(Exception):
     """The Secret was changed since it was read: read and decide again."""
-
-
-@dataclass
-class _Pass:
-    """One object as this pass found it; `found` and `row` move on with what the pass writes."""
-
-    key: Key
-    obj: Object
-    spec: SigningKeySpec
-    problems: list[Problem]
-    found: KeySecret
-    row: StoredRecord | None
-    last: SigningKeyState | None
-    known: tuple[ShownKey, ...]
-    withdrawn: frozenset[str]
-    paused: bool
-    limits: Ceilings
-    now: float
-    revision: int = 0
-    told: tuple[str, ...] = ()  # reasons of the incidents that this pass has written
-
-    @property
-    def uid(self) -> str:
-        return str(self.obj["metadata"]["uid"])
-
-    @property
-    def requested(self) -> str | None:
-        return rotation_request(self.obj)
-
-    @property
-    def status(self) -> Mapping[str, Any]:
-        return self.obj.get("status") or {}
-
-    @property
-    def path(self) -> str:
-        return collection("v1", "secrets", self.key.namespace)
-
-    @property
-    def revoke_before(self) -> float | None:
-        return revoke_before(self.spec.revoke_before, self.last, valid=not self.problems)
-
-    def decide(self, ring: KeyRing | None, fleet: Fleet | None = None) -> RingPlan:
-        return decide(
-            ring,
-            self.spec.policy,
-            self.limits,
-            now=self.now,
-            owner=self.uid,
-            requested=self.requested,
-            compromised=self.withdrawn,
-            fleet=fleet,
-            paused=self.paused,
-        )
 
 
 class SigningKeyReconciler:
@@ -121,6 +50,7 @@ class SigningKeyReconciler:
         self._context = context
         self._references = references
         self._maker = maker
+        self._read = RingReader()
 
     async def reconcile(self, key: Key, obj: Object) -> Done:
         """From the object as it is to its Secret, row and status."""
@@ -136,14 +66,14 @@ class SigningKeyReconciler:
         if case.found.finding is Finding.LEAVING:
             return Done(again=1.0)
         refused = shown.refusal(case.found, case.spec.secret_name)
-        recalled = recall(case.found.ring, last=case.last, shown=case.known, requested=case.requested, now=case.now)
+        recalled = case.recall()
         if refused is None and case.paused and (case.found.ring is None or recalled.older):
             # Someone may be restoring the Secret.
             refused = shown.held()
         if refused is not None:
             # What is in force stays: the replicas hold their keys until someone has put the Secret right.
             await self._restrict(case)
-            await self._context.write_status(key, obj, [refused])
+            await self._context.write_status(key, obj, self._with_withdrawal(case, [refused], KeyRing()))
             return Done()
         try:
             return await self._settle(case, recalled)
@@ -163,17 +93,20 @@ class SigningKeyReconciler:
             self._context.metrics.show_keys(KeyRing(), None)
         self._maker.forget(key)
 
-    async def _gather(self, key: Key, obj: Object) -> _Pass:
+    async def _gather(self, key: Key, obj: Object) -> Pass:
         context, settings = self._context, self._context.settings
         spec, problems = parse_spec(obj.get("spec") or {}, name=key.name)
         row = await context.rows.get(key, obj["metadata"]["uid"])
-        last = last_state(row)
+        # By name: an object that was deleted, or lost and restored, has left behind what must not come back with another uid.
+        before = await context.rows.last_states(Kind.SIGNING_KEY)
+        named = (one.body for one in before if (one.namespace, one.name) == (key.namespace, key.name))
+        last = read_state(next(named, None) if row is None else row.record.body)
         known = shown.shown_keys(obj.get("status") or {})
         # Registered before the Secrets are read: a change in between is seen by the watch.
         source = spec.import_from
         self._references.set(key, spec.secret_name, None if source is None else source.secret_name)
         path = collection("v1", "secrets", key.namespace)
-        found = inspect(await context.kube.get(f"{path}/{spec.secret_name}"), owner=key.name)
+        found = inspect(await context.kube.get(f"{path}/{spec.secret_name}"), owner=key.name, read=self._read)
         now = context.now()
         limits = ceilings(
             last,
@@ -182,10 +115,12 @@ class SigningKeyReconciler:
             token_life=settings.max_token_lifetime + settings.clock_skew_seconds,
             now=now,
         )
-        withdrawn = compromised_kids(last, known) | annotated_kids(obj)
-        return _Pass(key, obj, spec, problems, found, row, last, known, withdrawn, is_paused(obj), limits, now)
+        remembered = frozenset[str]().union(*(refused_kids(one.body) for one in before))
+        compromised = compromised_kids(last, known, remembered)
+        asked = read_withdrawal(obj)
+        return Pass(key, obj, spec, problems, found, row, last, known, compromised, asked, is_paused(obj), limits, now)
 
-    async def _settle(self, case: _Pass, recalled: Recalled) -> Done:
+    async def _settle(self, case: Pass, recalled: Recalled) -> Done:
         """One pass: what needs no new key is written at once, then come those that have to be generated."""
         ring = recalled.ring
         if ring is None and (case.obj.get("spec") or {}).get("importFrom") is not None:
@@ -194,7 +129,7 @@ class SigningKeyReconciler:
             except ImportRefused as error:
                 await self._context.write_status(case.key, case.obj, [error.verdict])
                 return Done()
-        plan = case.decide(ring)
+        plan = case.decide(case.noted(ring))
         ring = plan.ring
         signs = bool(ring.in_phase(KeyPhase.ACTIVE) or ring.in_phase(KeyPhase.NEXT))
         if case.found.ring is not None and (plan.changed or recalled.older or self._owners_differ(case)):
@@ -221,7 +156,7 @@ class SigningKeyReconciler:
             self._maker.forget(case.key)
         return await self._tell(case, ring, plan, lost=recalled.lost)
 
-    async def _import(self, case: _Pass, source: ImportSource | None) -> KeyRing:
+    async def _import(self, case: Pass, source: ImportSource | None) -> KeyRing:
         if source is None:
             raise ImportRefused(case.problems[0].reason, f"{case.problems[0].field}: {case.problems[0].message}")
         secret = await self._context.kube.get(f"{case.path}/{source.secret_name}")
@@ -234,13 +169,13 @@ class SigningKeyReconciler:
 
     # The Secret
 
-    def _owners(self, case: _Pass) -> list[Object]:
+    def _owners(self, case: Pass) -> list[Object]:
         return wanted_owners(case.found, name=case.key.name, uid=case.uid, delete=case.spec.delete_secret)
 
-    def _owners_differ(self, case: _Pass) -> bool:
+    def _owners_differ(self, case: Pass) -> bool:
         return self._owners(case) != list(case.found.owners)
 
-    async def _write(self, case: _Pass, ring: KeyRing) -> KeyRing:
+    async def _write(self, case: Pass, ring: KeyRing) -> KeyRing:
         """Creates or changes the Secret, in one write. Raises _Stale when someone was first."""
         kube, name, key = self._context.kube, case.spec.secret_name, case.key
         ring = ring.written(self._context.now(), after=0 if case.last is None else case.last.serial)
@@ -261,7 +196,8 @@ class SigningKeyReconciler:
                 raise NamespaceTerminates from error
             raise
         before = case.found
-        case.found = inspect(answer, owner=key.name)
+        self._read.wrote(ring)
+        case.found = inspect(answer, owner=key.name, read=self._read)
         told = {one.reason: one.at for one in (before.ring.incidents if before.ring is not None else ())}
         case.told += tuple(one.reason for one in ring.incidents if told.get(one.reason) != one.at)
         kids = {phase.value: [one.kid for one in ring.in_phase(phase)] for phase in KeyPhase if ring.in_phase(phase)}
@@ -272,19 +208,22 @@ class SigningKeyReconciler:
 
     # The row
 
-    async def _publish(self, case: _Pass, ring: KeyRing) -> None:
+    async def _publish(self, case: Pass, ring: KeyRing) -> None:
         state = ring.state(revoke_before=case.revoke_before)
         await self._put(case, replace(state, cache=case.limits.cache, tokens=case.limits.tokens))
 
-    async def _restrict(self, case: _Pass) -> None:
+    async def _restrict(self, case: Pass) -> None:
         """Without a Secret to follow, what is withdrawn or revoked is so all the same."""
         if case.last is None:
             return
         state = recovery.restricted(case.last, case.withdrawn, revoke_before=case.revoke_before)
+        if case.row is None and state.refused == case.last.refused:
+            # An object that begins has nothing in force yet.
+            return
         if state != case.last:
             await self._put(case, state)
 
-    async def _put(self, case: _Pass, state: SigningKeyState) -> None:
+    async def _put(self, case: Pass, state: SigningKeyState) -> None:
         record = record_of(case.key, case.obj, created_at(case.obj), state.to_body())
         outcome = await self._context.write_row(case.key, case.obj, record, case.row)
         assert not isinstance(outcome, Taken), "a SigningKey has no client id"
@@ -292,7 +231,7 @@ class SigningKeyReconciler:
         case.last = state
         case.revision = outcome.revision
 
-    async def _fleet(self, case: _Pass) -> Fleet:
+    async def _fleet(self, case: Pass) -> Fleet:
         replicas = await self._context.replicas.live()
         return Fleet(
             applied=all(one.applied_revision >= case.revision for one in replicas),
@@ -301,7 +240,7 @@ class SigningKeyReconciler:
 
     # The status
 
-    async def _tell(self, case: _Pass, ring: KeyRing, plan: RingPlan, *, lost: bool) -> Done:
+    async def _tell(self, case: Pass, ring: KeyRing, plan: RingPlan, *, lost: bool) -> Done:
         """Writes the status, and says when to look again. The mount of a new key takes its time: the keys are shown before all have it."""
         context, key, obj = self._context, case.key, case.obj
         active = next((one.kid for one in ring.in_phase(KeyPhase.ACTIVE)), None)
@@ -337,7 +276,7 @@ class SigningKeyReconciler:
             sleep = min(sleep, wait.again)
         return Done(again=min(sleep, self._until_replicas(case, ring, plan.rotation, ready)))
 
-    def _until_replicas(self, case: _Pass, ring: KeyRing, rotation: Rotation | None, ready: Verdict) -> float:
+    def _until_replicas(self, case: Pass, ring: KeyRing, rotation: Rotation | None, ready: Verdict) -> float:
         """Seconds until the ring is to be looked at again because of what replicas have yet to do; also waits for them by name."""
         following = next((one.kid for one in ring.in_phase(KeyPhase.NEXT)), None)
         if unconfirmed(ring) and not case.paused:
@@ -351,11 +290,9 @@ class SigningKeyReconciler:
             return 1.0
         return _LONGEST_SLEEP
 
-    def _more_verdicts(self, case: _Pass, ring: KeyRing, rotation: Rotation | None) -> list[Verdict]:
+    def _more_verdicts(self, case: Pass, ring: KeyRing, rotation: Rotation | None) -> list[Verdict]:
         """The conditions beside Ready: those that hold, and those that did and do no more."""
-        listed = case.status.get("conditions")
-        there = {one.get("type") for one in listed if isinstance(one, Mapping)} if isinstance(listed, list) else set()
-        found = [shown.pending(rotation, ring)]
+        found = [shown.pending(rotation, ring), shown.incomplete(case.asked, ring)]
         if case.found.ring is not None:
             # What has happened is told with the keys that followed from it.
             found += [
@@ -364,10 +301,19 @@ class SigningKeyReconciler:
             ]
         if case.spec.import_from is not None and ring.keys:
             found.append(shown.of_import(ring))
+        return self._worth_telling(case, found)
+
+    def _with_withdrawal(self, case: Pass, verdicts: list[Verdict], ring: KeyRing) -> list[Verdict]:
+        return [*verdicts, *self._worth_telling(case, [shown.incomplete(case.asked, ring)])]
+
+    @staticmethod
+    def _worth_telling(case: Pass, found: list[Verdict]) -> list[Verdict]:
+        listed = case.status.get("conditions")
+        there = {one.get("type") for one in listed if isinstance(one, Mapping)} if isinstance(listed, list) else set()
         return [one for one in found if one.status == "True" or one.type in there or one.type == shown.IMPORTED]
 
     @staticmethod
-    def _stands(case: _Pass, verdict: Verdict) -> bool:
+    def _stands(case: Pass, verdict: Verdict) -> bool:
         listed = case.status.get("conditions")
         shown_already = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
         wanted = (verdict.type, verdict.reason, "True")

@@ -48,3 +48,16 @@ def rule(name: str, **changed: Any) -> Record:
         "body": {"routes": []},
     }
     return Record(**(values | changed))
+
+
+def signing_key(name: str, **changed: Any) -> Record:
+    values: dict[str, Any] = {
+        "kind": Kind.SIGNING_KEY,
+        "uid": f"uid-key-{name}",
+        "namespace": "shop",
+        "name": name,
+        "generation": 1,
+        "created_at": NOW,
+        "body": {"keys": [], "withdrawn": ["k1"], "serial": 7},
+    }
+    return Record(**(values | changed))

@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from keyturn.records import Kind
 from keyturn.store import migrate, schema
 from keyturn.store.factory import open_store
 from keyturn.store.interface import SchemaTooNew, Store, StoreUnavailable
@@ -23,7 +24,7 @@ from keyturn.store.memory import MemoryStore
 from keyturn.store.sql import SqlStore
 
 from .conftest import Backend
-from .samples import client
+from .samples import client, signing_key
 
 OPEN = """
 import asyncio, sys
@@ -111,12 +112,30 @@ async def test_a_database_of_the_first_release_is_brought_up_to_date_and_keeps_w
     store = durable.connect()
     await store.put(client("a"), epoch=0)
     await store.close()
-    await execute(durable.url, "DROP TABLE keyturn_denials")
+    for table in ("keyturn_denials", "keyturn_last_states"):
+        await execute(durable.url, f"DROP TABLE {table}")
     await execute(durable.url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0001'")
     newer = durable.connect()
     await newer.open()
     assert [row.record.name for row in await newer.live()] == ["a"]
     assert await newer.denials("x") == []
+    await newer.close()
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["the table is new", "an older backup was restored over it"])
+async def test_what_is_in_force_becomes_the_last_state_of_its_name(durable: Backend, left: bool) -> None:
+    there, gone = signing_key("there"), signing_key("gone")
+    store = durable.connect()
+    for record in (client("a"), gone, there):
+        await store.put(record, epoch=0)
+    await store.remove(gone.kind, gone.uid, epoch=0)
+    await store.close()
+    if not left:
+        await execute(durable.url, "DROP TABLE keyturn_last_states")
+    await execute(durable.url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0002'")
+    newer = durable.connect()
+    found = {one.name: one.body for one in await newer.last_states(Kind.SIGNING_KEY)}
+    assert found == ({"there": there.body, "gone": gone.body} if left else {"there": there.body})
     await newer.close()
 
 

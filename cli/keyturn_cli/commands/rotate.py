@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from keyturn import reasons
 from keyturn.durations import InvalidDuration, parse_duration
 
 from .. import change
@@ -24,6 +25,7 @@ from ..signing_key import (
     request_rotation,
     rotation_progress,
     withdrawal_progress,
+    young_next,
 )
 
 if TYPE_CHECKING:
@@ -123,6 +125,8 @@ def signing_key(
                     raise
         for kid in sorted(withdrawn):
             say(f"Withdrawn for ever: {printable(kid)}")
+        if only_active and (warning := young_next(before, now=time.time())):
+            say(warning)
         if not wait:
             say(f"Asked for. `kubectl get signingkey {name} -n {kube.namespace}` shows how far it is.")
             return
@@ -195,7 +199,8 @@ def credential_progress(now: Mapping[str, Any], before: Mapping[str, Any]) -> Pr
     known = {one.name for one in view(before).credentials}
     fresh = [one.name for one in view(now).credentials if one.name not in known]
     shown = view(now)
-    if fresh and shown.ready == "True":
+    # A client that is stopped gets no tokens at any replica, and never Ready: its new credential is there all the same.
+    if fresh and (shown.ready == "True" or shown.reason in (reasons.SUSPENDED, reasons.EXPIRED)):
         return Progress(done=fresh[-1])
     return Progress(waits_for=shown.message if shown.ready != "True" else "")
 

@@ -16,6 +16,11 @@ from keyturn.jose.keys import KeyRejected, load
 FORMAT: Final = 1
 
 
+# What annotations hold may be anything: times end far beyond any clock, and serials where the store's integers do.
+_MAX_TIME: Final = 1e12
+_MAX_SERIAL: Final = 2**63
+
+
 class RecordDamaged(ValueError):
     """Not a record of ours, or of a version that is not known."""
 
@@ -58,11 +63,11 @@ class Credential:
         replaced_at, not_after = body.get("replacedAt"), body.get("notAfter")
         one = cls(
             id=str(body["id"]),
-            made_at=float(body["madeAt"]),
+            made_at=_time(body["madeAt"]),
             jwk=dict(body["jwk"]) if kind is CredentialKind.KEY else None,
             hash=str(body["hash"]) if kind is CredentialKind.SECRET else None,
-            replaced_at=None if replaced_at is None else float(replaced_at),
-            not_after=None if not_after is None else float(not_after),
+            replaced_at=None if replaced_at is None else _time(replaced_at),
+            not_after=None if not_after is None else _time(not_after),
         )
         if one.jwk is not None and load(one.jwk).kid != one.id:
             raise ValueError("the kid is another")
@@ -119,7 +124,7 @@ class SecretRecord:
             return cls(
                 uid=str(body["uid"]),
                 kind=kind,
-                serial=int(body["serial"]),
+                serial=_serial(body["serial"]),
                 current=Credential.from_body(body["current"], kind),
                 previous=previous,
                 handled=None if handled is None else str(handled),
@@ -129,8 +134,22 @@ class SecretRecord:
             )
         except RecordDamaged:
             raise
-        except (KeyRejected, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyRejected, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
             raise RecordDamaged("it cannot be read") from error
+
+
+def _time(value: Any) -> float:
+    time = float(value)
+    if not 0 <= time < _MAX_TIME:  # also NaN
+        raise ValueError("not a time")
+    return time
+
+
+def _serial(value: Any) -> int:
+    serial = int(value)
+    if not 0 <= serial < _MAX_SERIAL:
+        raise ValueError("not a serial")
+    return serial
 
 
 def of_row(last: ClientState | None, kind: CredentialKind) -> tuple[Credential, ...]:

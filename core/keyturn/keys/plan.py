@@ -208,11 +208,22 @@ def _withdrawn(ring: KeyRing, kids: Collection[str], *, now: float) -> KeyRing:
     counting = {key.kid for key in ring.keys if key.phase is not KeyPhase.COMPROMISED}
     signing = {key.kid for phase in (KeyPhase.ACTIVE, KeyPhase.NEXT) for key in ring.in_phase(phase)}
     named = set(kids)
-    if signing and signing <= named:
+    if (signing and signing <= named) or _names_the_pair_before(ring, named):
         # The Secret's content is in the wrong hands: so is every private half in it.
         named |= set(ring.private)
     current = withdraw(ring, named)
     return current.with_incident(reasons.KEYS_COMPROMISED, now) if counting & named else current
+
+
+def _names_the_pair_before(ring: KeyRing, named: Collection[str]) -> bool:
+    """Whether Active and the one before it are named: all that a status says of the Secret which is one rotation behind.
+
+    Whoever names them by it means everything in the Secret, and Next lay there with Active. One that was withdrawn before is no longer
+    Retired, so the annotation's older names do not count.
+    """
+    retired = max(ring.in_phase(KeyPhase.RETIRED), key=lambda key: key.retired_at or 0.0, default=None)
+    active = {key.kid for key in ring.in_phase(KeyPhase.ACTIVE)}
+    return retired is not None and bool(active) and active | {retired.kid} <= set(named)
 
 
 def _swept(ring: KeyRing, *, now: float, limits: Ceilings) -> KeyRing:

@@ -32,10 +32,15 @@ class Recalled:
     lost: bool = False
 
 
-def compromised_kids(last: SigningKeyState | None, shown: Iterable[ShownKey]) -> frozenset[str]:
-    """Every kid that the store or the status calls compromised: no restored Secret brings one back."""
+def compromised_kids(
+    last: SigningKeyState | None, shown: Iterable[ShownKey], remembered: Collection[str] = ()
+) -> frozenset[str]:
+    """Every kid that the store or the status calls compromised: no restored Secret brings one back.
+
+    `remembered`: what the store knows from objects before this one.
+    """
     known = last.refused if last is not None else frozenset()
-    return known | {key.kid for key in shown if key.phase is KeyPhase.COMPROMISED}
+    return known | frozenset(remembered) | {key.kid for key in shown if key.phase is KeyPhase.COMPROMISED}
 
 
 def recall(

@@ -6,7 +6,7 @@ One Secret, one write: no reader can see a key without its state or a state with
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,7 @@ from keyturn.keys.state import (
 INDEX: Final = "keyring.json"
 MAX_KEYS: Final = 128
 MAX_WITHDRAWN: Final = 512
+MAX_NAMED_KIDS: Final = 10
 
 _FORMAT: Final = 1
 _SECRET_MEMBER: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
@@ -51,10 +52,14 @@ class RingDamaged(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that people must hear of, as it happened last (seconds since the epoch). `reason`: a constant of `keyturn.reasons`."""
+    """Something that people must hear of, as it happened last (seconds since the epoch). `reason`: a constant of `keyturn.reasons`.
+
+    `kids`: those that it was about, where that is told; `MAX_NAMED_KIDS` at most.
+    """
 
     reason: str
     at: float
+    kids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +97,10 @@ class KeyRing:
         """The last one of this reason."""
         return next((one for one in self.incidents if one.reason == reason), None)
 
-    def with_incident(self, reason: str, at: float) -> "KeyRing":
+    def with_incident(self, reason: str, at: float, kids: Collection[str] = ()) -> "KeyRing":
         """With the last one of its reason replaced."""
         others = tuple(one for one in self.incidents if one.reason != reason)
-        return replace(self, incidents=(*others, Incident(reason, at)))
+        return replace(self, incidents=(*others, Incident(reason, at, tuple(kids))))
 
     def holds_the_same(self, other: "KeyRing") -> bool:
         """Whether both say the same, whichever was written later."""
@@ -129,7 +134,10 @@ class KeyRing:
             "imported": self.imported,
             "keys": listed,
             "withdrawn": list(self.withdrawn),
-            "incidents": [{"reason": one.reason, "at": one.at} for one in self.incidents],
+            "incidents": [
+                {"reason": one.reason, "at": one.at, **({"kids": list(one.kids)} if one.kids else {})}
+                for one in self.incidents
+            ],
         }
         return {INDEX: orjson.dumps(index, option=orjson.OPT_INDENT_2), **data}
 
@@ -219,7 +227,7 @@ def _read_incidents(index: Mapping[str, Any]) -> tuple[Incident, ...]:
         at = optional_time(one, "at") if isinstance(one, dict) else None
         if at is None or not isinstance(one.get("reason"), str):
             raise InvalidState("an incident has no reason or no time")
-        read.append(Incident(one["reason"], at))
+        read.append(Incident(one["reason"], at, read_kids(one, "kids")[:MAX_NAMED_KIDS]))
     return tuple(read)
 
 

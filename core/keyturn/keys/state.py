@@ -170,6 +170,18 @@ class SigningKeyState:
         )
 
 
+def refused_kids(body: Mapping[str, Any]) -> frozenset[str]:
+    """`refused` of a body that need not be readable otherwise: a damaged one must let no withdrawn key back."""
+    withdrawn, listed = body.get("withdrawn"), body.get("keys")
+    marked = [
+        key.get("kid")
+        for key in (listed if isinstance(listed, list) else ())
+        if isinstance(key, Mapping) and key.get("phase") == KeyPhase.COMPROMISED.value
+    ]
+    kids = [*(withdrawn if isinstance(withdrawn, list) else ()), *marked]
+    return frozenset(kid for kid in kids if isinstance(kid, str) and 0 < len(kid) <= keys.MAX_KID_LENGTH)
+
+
 def read_keys(body: Mapping[str, Any]) -> tuple[RingKey, ...]:
     """The member `keys` of a body: no kid twice. Raises InvalidState."""
     listed = body.get("keys")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from keyturn.records import Activity, Denial, Kind, Record, Replica, Revocation, StoredRecord, UsedJti
+from keyturn.records import Activity, Denial, Kind, LastState, Record, Replica, Revocation, StoredRecord, UsedJti
 
 REPLACED: Final = "the database is another store than the one that this process has read"
 
@@ -104,6 +104,10 @@ class RecordWriter(Protocol):
 
     async def owner(self, client_id: str) -> StoredRecord | None:
         """The live row that holds this client id."""
+
+    async def last_states(self, kind: Kind) -> list[LastState]:
+        """The body last written for each name, by namespace and name, whether or not an object has it still. Of the kinds in
+        `retention.REMEMBERED`; of others none. Written in the transaction of `put`, and never forgotten."""
 
     async def prune(self, *, now: float, epoch: int) -> int:
         """Forgets what can have no effect any more: expired jtis and revocations, tombstones older than a day, replicas

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from keyturn.records import Activity, Denial, Kind, Record, Replica, Revocation, StoredRecord, UsedJti
+from keyturn.records import Activity, Denial, Kind, LastState, Record, Replica, Revocation, StoredRecord, UsedJti
 from keyturn.store import retention
 from keyturn.store.encoding import EMPTY, decode_body, encode_body
 from keyturn.store.interface import REPLACED, Changes, Fenced, Position, StoreReplaced, StoreUnavailable, Taken, Written
@@ -51,6 +51,7 @@ class MemoryStore:
         self._revision = 0
         self._tags: dict[int, tuple[str, float]] = {0: (_new_tag(), self._born_at)}
         self._rows: dict[tuple[Kind, str], _Row] = {}
+        self._last_states: dict[tuple[Kind, str, str], str] = {}
         self._revocations: dict[str, Revocation] = {}
         self._jtis: dict[bytes, float] = {}
         self._replicas: dict[str, Replica] = {}
@@ -96,6 +97,8 @@ class MemoryStore:
         for other in placed.giving_way:
             self._bury((other.kind, other.uid), revision)
         self._rows[key] = _Row(bare, body, revision)
+        if record.kind in retention.REMEMBERED:
+            self._last_states[name] = body
         return Written(revision, changed=True, displaced=placed.displaced)
 
     async def remove(self, kind: Kind, uid: str, *, epoch: int) -> int | None:
@@ -120,6 +123,12 @@ class MemoryStore:
         self._check()
         rows = (r for r in self._rows.values() if r.deleted_at is None and r.record.client_id == client_id)
         return next((row.stored() for row in rows), None)
+
+    async def last_states(self, kind: Kind) -> list[LastState]:
+        self._check()
+        return [
+            LastState(*name, decode_body(body)) for name, body in sorted(self._last_states.items()) if name[0] is kind
+        ]
 
     async def prune(self, *, now: float, epoch: int) -> int:
         self._check(epoch)

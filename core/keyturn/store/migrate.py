@@ -83,6 +83,7 @@ async def _give_identity(connection: AsyncConnection, now: float) -> None:
     if await connection.scalar(select(func.count()).select_from(schema.meta)):
         return
     # Without its identity what else is in there cannot be trusted either: readers reset, the operator writes anew.
+    # The last states stay: they can only refuse.
     for table in (schema.tags, schema.records, schema.revocations):
         await connection.execute(table.delete())
     identity = {"id": 1, "store_id": secrets.token_hex(16), "born_at": now, "revision": 0, "epoch": 0, "holder": ""}

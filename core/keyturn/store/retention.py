@@ -2,6 +2,11 @@
 
 from typing import Final
 
+from keyturn.records import Kind
+
+# Kinds of which the last state outlives the object: a signing key that was withdrawn must not come back with an object made anew.
+REMEMBERED: Final = frozenset({Kind.SIGNING_KEY})
+
 # A reader that was away longer than this reloads everything instead of following the tombstones.
 TOMBSTONE_SECONDS: Final = 86_400.0
 REPLICA_SECONDS: Final = 86_400.0

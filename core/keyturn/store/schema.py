@@ -5,7 +5,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, Table, Text
 
 # The newest migration. Kept here so that a program whose database is up to date need not load the migrations.
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 VERSION_TABLE: Final = "keyturn_schema"
 
 metadata = MetaData()
@@ -55,6 +55,16 @@ Index(
 )
 Index("keyturn_records_revision", records.c.revision)
 Index("keyturn_records_name", records.c.kind, records.c.namespace, records.c.name)
+
+# By name, not by uid: what is known of an object that is gone, for the one that comes in its place. Nothing prunes it.
+last_states = Table(
+    "keyturn_last_states",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+)
 
 revocations = Table(
     "keyturn_revocations",

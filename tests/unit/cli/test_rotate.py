@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
+from keyturn.timestamps import format_rfc3339
 from keyturn_cli import editing
 from keyturn_cli.commands import rotate
 from keyturn_cli.kube import Kube
@@ -113,6 +115,42 @@ def test_a_change_in_between_is_read_and_decided_again(cluster: Cluster) -> None
     assert keyturn("rotate", "signing-key", "keyturn", "--compromised").exit_code == 0
     assert [one["metadata"]["annotations"][COMPROMISED] for one in cluster.patches] == ["k1,k2", "k2,k3"]
     assert [one["metadata"]["resourceVersion"] for one in cluster.patches] == ["7", "7"]
+
+
+@pytest.mark.parametrize(
+    ("published", "lead", "said"),
+    [
+        pytest.param(None, "10m", True, id="not published yet"),
+        pytest.param(60, "10m", True, id="younger than publishBefore"),
+        pytest.param(700, None, False, id="older than the default"),
+        pytest.param(60, "30s", False, id="old enough"),
+    ],
+)
+def test_only_active_says_when_the_next_key_is_too_new_to_be_mounted_everywhere(
+    cluster: Cluster, published: int | None, lead: str | None, said: bool
+) -> None:
+    obj = signing_key()
+    obj["spec"] = {} if lead is None else {"publishBefore": lead}
+    if published is not None:
+        obj["status"]["keys"][1]["publishedAt"] = format_rfc3339(time.time() - published)
+    cluster.objects = [obj]
+    result = keyturn("rotate", "signing-key", "keyturn", "--compromised", "--only-active")
+    assert result.exit_code == 0
+    assert ("503" in result.stderr) is said
+
+
+def stopped(reason: str, *kids: str) -> Obj:
+    conditions = [{"type": "Ready", "status": "False", "reason": reason, "observedGeneration": 1}]
+    status = {"keys": [{"kid": kid} for kid in kids], "conditions": conditions}
+    return {"metadata": {"name": "a", "generation": 1}, "status": status}
+
+
+@pytest.mark.parametrize("reason", ["Suspended", "Expired"])
+def test_a_client_that_is_stopped_is_rotated_when_its_status_shows_the_new_credential(reason: str) -> None:
+    before = stopped(reason, "k1")
+    assert rotate.credential_progress(before, before).done is None
+    assert rotate.credential_progress(stopped(reason, "k1", "k2"), before).done == "k2"
+    assert rotate.credential_progress(stopped("SecretConflict", "k1", "k2"), before).done is None
 
 
 def test_changes_without_end_are_given_up(cluster: Cluster) -> None:

@@ -230,9 +230,22 @@ def test_a_record_is_read_back_as_it_was_written_and_holds_no_private_member() -
             id="a replaced one without end",
         ),
         pytest.param("[" * 100_000, id="too deep"),
+        *(
+            pytest.param(record(made("a")).to_text().replace(before, after), id=words)
+            for before, after, words in (
+                ('"serial":1', '"serial":Infinity', "an endless serial"),
+                ('"serial":1', '"serial":NaN', "a serial that is no number"),
+                ('"serial":1', f'"serial":{2**63}', "a serial that no database holds"),
+                ('"serial":1', '"serial":-1', "a serial below zero"),
+                ('"madeAt":', f'"madeAt":1{"0" * 400},"x":', "a time that no float holds"),
+                ('"madeAt":', '"madeAt":NaN,"x":', "a time that is no number"),
+                ('"madeAt":', '"madeAt":-1,"x":', "a time before the first"),
+            )
+        ),
     ],
 )
 def test_a_damaged_record_is_told(text: str) -> None:
+    assert text != record(made("a")).to_text()
     with pytest.raises(RecordDamaged):
         SecretRecord.from_text(text)
 

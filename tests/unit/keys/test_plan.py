@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from keyturn.jose.signing import PrivateKey
-from keyturn.keys.plan import Cause, Fleet, RingPlan, Rotation, decide, ensure, with_generated, withdraw
+from keyturn.keys.plan import Cause, Fleet, RingPlan, Rotation, decide, ensure, ordered, with_generated, withdraw
 from keyturn.keys.ring import MAX_WITHDRAWN, KeyRing
 from keyturn.keys.schedule import Ceilings, Policy
 from keyturn.keys.state import Ceiling, KeyPhase
@@ -95,6 +95,40 @@ def test_compromised_is_sticky() -> None:
     assert (FIRST, COMPROMISED) in phases(again.ring)
     assert again.compromised == {FIRST}
     assert not again.changed
+
+
+ROTATED = ordered(
+    (
+        replace(RING.keys[0], phase=KeyPhase.RETIRED, retired_at=NOW + 30),
+        replace(RING.keys[1], phase=ACTIVE),
+        sample_ring(first=2).keys[1],
+        replace(sample_ring(first=4).keys[0], phase=KeyPhase.RETIRED, retired_at=NOW + 10),
+    )
+)
+THIRD, LONG_RETIRED = sample_key("ES256", 3).kid, sample_key("ES256", 4).kid
+
+
+@pytest.mark.parametrize("halves", [True, False], ids=["before the replicas confirm", "after"])
+@pytest.mark.parametrize(
+    ("named", "next_goes"),
+    [
+        pytest.param({FIRST, SECOND}, True, id="both that a status before the rotation shows"),
+        pytest.param({SECOND, THIRD}, True, id="both that sign"),
+        pytest.param({SECOND}, False, id="the active one"),
+        pytest.param({SECOND, LONG_RETIRED}, False, id="the active one and one retired long before"),
+        pytest.param({FIRST}, False, id="the retired one"),
+    ],
+)
+def test_names_from_a_status_one_rotation_behind_mean_the_whole_secret(
+    named: set[str], next_goes: bool, halves: bool
+) -> None:
+    private = {kid: sample_key("ES256", number) for number, kid in enumerate((FIRST, SECOND, "", THIRD)) if kid}
+    if not halves:
+        del private[FIRST]
+    ring = plan_for(KeyRing(ROTATED, private), compromised=named).ring
+    assert named <= ring.refused
+    assert (THIRD in ring.refused) is next_goes
+    assert not set(ring.private) & ring.refused
 
 
 def test_a_kid_without_a_key_is_noted_should_one_come_back() -> None:

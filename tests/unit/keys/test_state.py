@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from keyturn.keys.state import InvalidState, KeyPhase, RingKey, SigningKeyState
+from keyturn.keys.state import InvalidState, KeyPhase, RingKey, SigningKeyState, refused_kids
 from tests.unit.keys.rings import NOW, sample_ring
 
 STATE = SigningKeyState(
@@ -34,6 +34,23 @@ def test_members_that_a_newer_program_wrote_are_ignored() -> None:
     changed["later"] = 1
     changed["keys"][0]["later"] = 1
     assert SigningKeyState.from_body(changed) == STATE
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        pytest.param({}, {"k1"}, id="a sound one"),
+        pytest.param({"serial": "x", "revokeBefore": []}, {"k1"}, id="one that cannot be read"),
+        pytest.param({"withdrawn": "k1"}, set(), id="withdrawn as a text"),
+        pytest.param({"withdrawn": ["k1", 5, "", "k" * 10_000]}, {"k1"}, id="entries that are no kids"),
+    ],
+)
+def test_what_was_withdrawn_is_read_from_any_body(damage: dict[str, Any], named: set[str]) -> None:
+    given = {**body(), "withdrawn": ["k1"], **damage}
+    marked = STATE.keys[-1].kid
+    assert refused_kids(given) == named | {marked}
+    assert refused_kids({**given, "keys": [1, {}, {"phase": "Compromised"}]}) == named
+    assert refused_kids({**given, "keys": None}) == named
 
 
 def test_a_body_holds_public_material_only() -> None:

@@ -111,7 +111,7 @@ class StoreUnderFuse(MemoryStore):
         return written
 
     def backup(self) -> dict[str, Any]:
-        names = ("_store_id", "_born_at", "_epoch", "_revision", "_tags", "_rows")
+        names = ("_store_id", "_born_at", "_epoch", "_revision", "_tags", "_rows", "_last_states")
         return {name: copy.deepcopy(getattr(self, name)) for name in names}
 
     def restore(self, backup: dict[str, Any]) -> None:
@@ -201,6 +201,8 @@ class Model:
         self.apis = [Api(f"api-{number}", lambda: self.now) for number in range(2)]
         self.spec = {"algorithm": "ES256", "publishBefore": "10s", "rotateEvery": "0s", **spec}
         self.annotations: dict[str, str] = {}
+        self.uid = "uid-keyturn"
+        self.remade = 0
         self.kube.put(Kind.SIGNING_KEY, "keyturn", dict(self.spec), annotations=self.annotations)
         self.tick_counter = 0.0
         self.observe: Callable[[], None] = lambda: None
@@ -323,6 +325,18 @@ class Model:
         self.kube.put(Kind.SIGNING_KEY, "keyturn", dict(self.spec))
         self.touch()
 
+    def remake_object(self, secret: Object | None) -> None:
+        """The object is lost and restored from a backup without its status and annotations, and its Secret with it if one is given."""
+        self.remade += 1
+        before, self.uid = self.uid, f"uid-keyturn-{self.remade}"
+        self.annotations = {}
+        self.kube.put(Kind.SIGNING_KEY, "keyturn", dict(self.spec), uid=self.uid, annotations={})
+        if secret is not None:
+            self.kube.objects[SECRET] = self.kube._versioned(copy.deepcopy(secret))
+        if self.alive:
+            self.worker.deleted(KEY, before)
+        self.touch()
+
     def secret_backup(self) -> Object | None:
         return copy.deepcopy(self.kube.objects.get(SECRET))
 
@@ -339,8 +353,8 @@ class Model:
         return KeyRing.from_secret_data({name: base64.b64decode(value) for name, value in secret["data"].items()})
 
     def row(self) -> SigningKeyState | None:
-        row = self.store._rows.get((Kind.SIGNING_KEY, "uid-keyturn"))
-        return None if row is None else SigningKeyState.from_body(orjson.loads(row.body))
+        row = self.store._rows.get((Kind.SIGNING_KEY, self.uid))
+        return None if row is None or row.deleted_at is not None else SigningKeyState.from_body(orjson.loads(row.body))
 
     def kid(self, phase: KeyPhase) -> str | None:
         ring = self.ring()

@@ -45,6 +45,7 @@ def networks(*given: str) -> tuple[Network, ...]:
         pytest.param("::1", id="loopback, IPv6"),
         pytest.param("::", id="unspecified, IPv6"),
         pytest.param("fe80::1", id="link-local, IPv6"),
+        pytest.param("fec0::1", id="site-local, deprecated"),
         pytest.param("fe80::1%eth0", id="link-local with its zone"),
         pytest.param("2606:4700::1%eth0", id="a zone where none belongs"),
         pytest.param("fc00::1", id="unique local"),

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 
 from keyturn.jose.algorithms import ES256
 from keyturn.keys.state import KeyPhase
+from keyturn.records import Kind
 from keyturn_operator.settings import PAUSED_ANNOTATION
 from keyturn_operator.signing_key_spec import COMPROMISED_ANNOTATION, ROTATE_ANNOTATION
-from tests.unit.operator.fakes import NOW
+from tests.unit.operator.fakes import NAMESPACE, NOW
 from tests.unit.operator.key_model import OBJECT, SECRET, SKEW, TOKEN_LIFE, Model
 
 ACTIVE, NEXT, RETIRED, COMPROMISED = KeyPhase.ACTIVE, KeyPhase.NEXT, KeyPhase.RETIRED, KeyPhase.COMPROMISED
@@ -296,6 +298,81 @@ def test_with_all_named_everything_that_lay_in_the_secret_is_withdrawn() -> None
     assert {one for one, phase in phases(model).items() if phase is COMPROMISED} == {*named, active}
 
 
+def test_however_many_kids_are_named_the_last_one_is_withdrawn() -> None:
+    model = started()
+    active = kid(model, ACTIVE)
+    model.annotate(COMPROMISED_ANNOTATION, ",".join([*(f"of-before-{number}" for number in range(600)), active]))
+    model.wait(2)
+    assert phases(model)[active] is COMPROMISED
+    assert not any(model.accepted(api, active) for api in model.apis)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        pytest.param('["kid"', "nothing of it was withdrawn", id="an unfinished array"),
+        pytest.param('["x", 5, ""]', "2 of its entries", id="entries that are no kids"),
+        pytest.param("k" * 1000, "1 of its entries", id="a kid that is too long"),
+    ],
+)
+def test_an_annotation_that_cannot_be_read_is_told(value: str, words: str) -> None:
+    model = started()
+    model.annotate(COMPROMISED_ANNOTATION, value)
+    told = model.condition("WithdrawalIncomplete")
+    assert (told["status"], told["reason"]) == ("True", "AnnotationInvalid")
+    assert words in told["message"]
+    assert [one["type"] for one in model.kube.events if one["reason"] == "AnnotationInvalid"] == ["Warning"]
+    model.annotate(COMPROMISED_ANNOTATION, None)
+    assert model.condition("WithdrawalIncomplete")["status"] == "False"
+
+
+def test_an_annotation_that_cannot_be_read_is_told_with_a_secret_that_cannot_be_used() -> None:
+    model = started()
+    model.kube.objects[SECRET]["data"]["keyring.json"] = "e30="
+    for api in model.apis:
+        api.mount_lags = True
+    model.annotate(COMPROMISED_ANNOTATION, '["kid"')
+    assert model.condition("Ready")["reason"] == "SecretInvalid"
+    assert model.condition("WithdrawalIncomplete")["reason"] == "AnnotationInvalid"
+
+
+def test_a_mistyped_kid_is_noted_and_told() -> None:
+    model = started()
+    active = kid(model, ACTIVE)
+    model.annotate(COMPROMISED_ANNOTATION, f"{active}x")
+    told = model.condition("WithdrawalIncomplete")
+    assert (told["status"], told["reason"]) == ("True", "UnknownKid")
+    assert f"{active}x" in told["message"]
+    assert kid(model, ACTIVE) == active
+    model.annotate(COMPROMISED_ANNOTATION, active)
+    assert model.condition("WithdrawalIncomplete")["status"] == "False"
+    assert kid(model, ACTIVE) != active
+
+
+def test_a_kid_whose_key_has_long_left_is_not_told_as_mistyped() -> None:
+    model = started()
+    active = kid(model, ACTIVE)
+    model.annotate(COMPROMISED_ANNOTATION, active)
+    model.wait(4 * TOKEN_LIFE + 1000)
+    assert active not in phases(model)
+    model.start_operator()
+    model.touch()
+    assert model.condition("WithdrawalIncomplete") == {}
+
+
+def test_a_status_that_is_one_rotation_behind_still_names_the_whole_secret() -> None:
+    model = started()
+    shown = {kid(model, ACTIVE), kid(model, NEXT)}
+    rotate(model)
+    lay_there = private(model)
+    model.annotate(COMPROMISED_ANNOTATION, ",".join(sorted(shown)))
+    model.wait(2)
+    row = model.row()
+    assert row is not None
+    assert shown | lay_there <= row.refused
+    assert not private(model) & lay_there
+
+
 def test_a_withdrawn_kid_is_remembered_when_its_key_has_long_left() -> None:
     model = started()
     active = kid(model, ACTIVE)
@@ -434,6 +511,90 @@ def test_a_withdrawn_key_comes_back_with_no_backup() -> None:
         assert active not in private(model)
         assert not any(model.accepted(api, active) for api in model.apis)
         assert all(signers(model))
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["beside the operator", "while no operator runs"])
+@pytest.mark.parametrize("only_active", [True, False], ids=["its active key", "all its keys"])
+def test_a_withdrawn_key_comes_back_with_no_restored_object(only_active: bool, alive: bool) -> None:
+    model = started()
+    active, following = kid(model, ACTIVE), kid(model, NEXT)
+    withdrawn = {active} if only_active else {active, following}
+    secret = model.secret_backup()
+    model.annotate(COMPROMISED_ANNOTATION, ",".join(sorted(withdrawn)))
+    model.wait(2)
+    for _ in range(2):
+        # What is restored of one that was restored knows no more.
+        model.alive = alive
+        model.remake_object(secret)
+        for api in model.apis:
+            api.restart()
+        if not alive:
+            model.start_operator()
+        model.touch()
+        model.wait(2)
+        row = model.row()
+        assert row is not None
+        assert withdrawn <= row.refused
+        assert not withdrawn & private(model)
+        assert not any(model.accepted(api, one) for api in model.apis for one in withdrawn)
+        assert all(signers(model))
+        assert model.condition("SecretRestored")["reason"] == "OlderSecret"
+
+
+def test_a_restored_object_signs_with_no_key_that_was_retired_since() -> None:
+    model = started()
+    secret, old = model.secret_backup(), kid(model, ACTIVE)
+    active = rotate(model)
+    model.remake_object(secret)
+    model.wait(2)
+    assert phases(model)[old] is RETIRED
+    assert old not in signers(model)
+    assert model.condition("SecretRestored")["status"] == "True"
+    assert set(signers(model)) == {active}
+
+
+def test_a_restored_object_goes_on_with_the_secret_that_is_there() -> None:
+    model = started()
+    before = phases(model)
+    model.remake_object(None)
+    model.wait(2)
+    assert phases(model) == before
+    assert model.condition("SecretRestored") == {}
+    assert model.condition("TokensInvalidated") == {}
+
+
+def test_an_object_made_anew_without_its_secret_begins_anew_and_takes_no_withdrawn_kid() -> None:
+    model = started()
+    active = kid(model, ACTIVE)
+    model.annotate(COMPROMISED_ANNOTATION, active)
+    model.wait(2)
+    serial = model.row()
+    del model.kube.objects[SECRET]
+    model.remake_object(None)
+    model.wait(2)
+    ring, row = model.ring(), model.row()
+    assert ring is not None
+    assert row is not None
+    assert serial is not None
+    assert active in row.refused
+    assert ring.serial > serial.serial
+    assert model.condition("TokensInvalidated") == {}
+    assert all(signers(model))
+
+
+def test_a_damaged_row_lets_no_withdrawn_key_back() -> None:
+    model = started()
+    active = kid(model, ACTIVE)
+    secret = model.secret_backup()
+    model.annotate(COMPROMISED_ANNOTATION, active)
+    model.wait(2)
+    place = (Kind.SIGNING_KEY, NAMESPACE, "keyturn")
+    body = orjson.loads(model.store._last_states[place])
+    model.store._last_states[place] = orjson.dumps({**body, "serial": "none"}).decode()
+    model.remake_object(secret)
+    model.wait(2)
+    assert active not in private(model)
+    assert active not in signers(model)
 
 
 def test_with_store_and_secret_lost_the_status_still_tells_what_was_withdrawn() -> None:

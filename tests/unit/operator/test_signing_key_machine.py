@@ -266,6 +266,20 @@ class SigningKeys(RuleBasedStateMachine):
         if backup is not None:
             self.lose(lambda: self.model.store.restore(backup))
 
+    def the_store_knows_all_withdrawn(self) -> bool:
+        row = self.model.row()
+        return self.store_ok and row is not None and self.withdrawn <= row.refused
+
+    @precondition(lambda self: self.the_store_knows_all_withdrawn())
+    @rule(backup=st.one_of(st.none(), backups))
+    def the_object_is_lost_and_restored(self, backup: Any) -> None:
+        """Another object of the same name, without a status; its Secret is the one that is there, or an older one."""
+        self.emergency = True
+        self.everything_is_void()
+        self.paused = False
+        self.model.remake_object(backup)
+        self.note_recovery()
+
     def lose(self, act: Any) -> None:
         self.emergency = True
         if self.model.kube.objects.get(SECRET) is None or not self.secret_is_the_latest():

@@ -1,5 +1,6 @@
 import asyncio
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from keyturn_operator.queue import Done
 from keyturn_operator.reconcile import Worker
 from keyturn_operator.references import SecretReferences
 from keyturn_operator.settings import PAUSED_ANNOTATION
+from keyturn_operator.signing_key_spec import parse_spec
 from keyturn_operator.signing_keys import SigningKeyReconciler
 from tests.sample_keys import sample_key
 from tests.unit.operator.fakes import NAMESPACE, Stage, key
@@ -31,6 +33,7 @@ class Keys(Stage):
 
     reconciler: SigningKeyReconciler
     worker: Worker
+    asked: list[tuple[str, int]]
 
     async def apply(self, name: str = "keyturn", wanted: dict[str, Any] | None = None, **metadata: Any) -> Done:
         self.kube.put(Kind.SIGNING_KEY, name, wanted or {}, **metadata)
@@ -65,15 +68,39 @@ class Keys(Stage):
 async def stage(monkeypatch: pytest.MonkeyPatch) -> Keys:
     numbers = iter(range(100))
 
-    def quick(algorithm: str, _size: int) -> PrivateKey:
+    asked: list[tuple[str, int]] = []
+
+    def quick(algorithm: str, size: int) -> PrivateKey:
+        asked.append((algorithm, size))
         return sample_key(algorithm, next(numbers) % 4)
 
     monkeypatch.setattr(signing, "generate", quick)
     made = await Keys.make()
     assert isinstance(made, Keys)
+    made.asked = asked
     made.reconciler = SigningKeyReconciler(made.context, SecretReferences(), KeyMaker(made.context.enqueue))
     made.worker = Worker(made.context, {Kind.SIGNING_KEY: made.reconciler})
     return made
+
+
+@pytest.mark.parametrize(
+    ("wanted", "policy"),
+    [
+        pytest.param({}, ("RS256", 2048), id="by default"),
+        *(pytest.param({"size": size}, ("RS256", size), id=f"RSA with {size} bits") for size in (2048, 3072, 4096)),
+        pytest.param({"algorithm": "PS256", "size": 3072}, ("PS256", 3072), id="PS256"),
+        pytest.param({"algorithm": "ES256"}, ("ES256", 256), id="ES256"),
+        pytest.param({"algorithm": "ES256", "size": 4096}, ("ES256", 256), id="ES256, whose size is its own"),
+    ],
+)
+async def test_keys_are_made_of_the_algorithm_and_size_that_the_spec_names(
+    stage: Keys, wanted: dict[str, Any], policy: tuple[str, int]
+) -> None:
+    spec, problems = parse_spec(wanted, name="keyturn")
+    assert problems == []
+    assert (spec.policy.algorithm, spec.policy.size) == policy
+    await stage.apply(wanted=wanted)
+    assert stage.asked == [policy, policy]
 
 
 def kids(ring: KeyRing | SigningKeyState) -> dict[str, str]:
@@ -179,6 +206,39 @@ async def test_a_secret_without_our_members_is_filled_and_keeps_its_own(stage: K
     assert secret["metadata"]["labels"]["team"] == "shop"
     assert secret["metadata"]["annotations"]["note"] == "x"
     assert "keyring.json" in secret["data"]
+
+
+@pytest.mark.parametrize(
+    "writer", ["ClientCredential/reports", "SigningKey/another"], ids=["a client", "another signing key"]
+)
+async def test_a_secret_that_is_written_for_another_object_is_not_filled(stage: Keys, writer: str) -> None:
+    noted = {"keyturn.dev/written-for": writer}
+    secret = stage.kube.secret("keyturn", {"client_secret": "eA=="}, annotations=noted)
+    before = orjson.dumps(secret)
+    await stage.apply()
+    status, reason, message = stage.ready(Kind.SIGNING_KEY, "keyturn")
+    assert (status, reason) == ("False", "SecretConflict")
+    assert writer in message
+    assert orjson.dumps(stage.kube.objects[SECRET]) == before
+
+
+async def test_a_ring_that_has_not_changed_is_parsed_once(stage: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    load = KeyRing.from_secret_data
+
+    def counted(data: Mapping[str, bytes]) -> KeyRing:
+        parsed.append("once")
+        return load(data)
+
+    monkeypatch.setattr(KeyRing, "from_secret_data", counted)
+    await stage.apply()
+    for _ in range(3):
+        await stage.settle()
+    assert parsed == [], "what this process has written itself need not be parsed"
+    stage.kube.objects[SECRET]["data"]["theirs.pem"] = "eA=="
+    for _ in range(3):
+        await stage.settle()
+    assert parsed == ["once"]
 
 
 async def test_only_opaque_secrets_are_filled(stage: Keys) -> None:

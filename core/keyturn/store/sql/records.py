@@ -1,11 +1,11 @@
 """The operator's rows: one revision a change, fenced by its epoch."""
 
-from sqlalchemy import and_, update
+from sqlalchemy import and_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from keyturn.records import Kind, Record, StoredRecord
-from keyturn.store import schema
-from keyturn.store.encoding import EMPTY, encode_body
+from keyturn.records import Kind, LastState, Record, StoredRecord
+from keyturn.store import retention, schema
+from keyturn.store.encoding import EMPTY, decode_body, encode_body
 from keyturn.store.finishing import finished
 from keyturn.store.interface import Taken, Written
 from keyturn.store.placement import place
@@ -80,6 +80,14 @@ class SqlRecords(SqlDatabase):
             row = await one_row(connection, schema.records.c.client_id == client_id, live())
             return None if row is None else stored(row)
 
+    @finished
+    async def last_states(self, kind: Kind) -> list[LastState]:
+        async with self._reading("last_states") as connection:
+            c = schema.last_states.c
+            statement = select(schema.last_states).where(c.kind == kind.value).order_by(c.namespace, c.name)
+            rows = await connection.execute(statement)
+            return [LastState(Kind(row.kind), row.namespace, row.name, decode_body(row.body)) for row in rows]
+
     async def _bury(self, connection: AsyncConnection, kind: Kind, uid: str, revision: int) -> bool:
         statement = update(schema.records).where(is_object(kind, uid), live())
         buried = await connection.execute(statement.values(body=EMPTY, deleted_at=self._clock(), revision=revision))
@@ -98,3 +106,7 @@ class SqlRecords(SqlDatabase):
         }
         upsert = self._upsert(schema.records).values(kind=record.kind.value, uid=record.uid, **values)
         await connection.execute(upsert.on_conflict_do_update(index_elements=["kind", "uid"], set_=values))
+        if record.kind in retention.REMEMBERED:
+            place_of = {"kind": record.kind.value, "namespace": record.namespace, "name": record.name}
+            remember = self._upsert(schema.last_states).values(**place_of, body=body)
+            await connection.execute(remember.on_conflict_do_update(index_elements=list(place_of), set_={"body": body}))
