@@ -9,13 +9,14 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
+from . import release
 from .errors import CommandError, Exit
-from .kube import Absent, Kube, Refused
+from .kube import Absent, Kube, Object, Refused
 from .output import printable, say
-from .server import Answer, cannot_serve, discover, fetch, is_loopback
+from .server import AnotherIssuer, Answer, cannot_serve, discover, fetch, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import httpx2
 
@@ -37,19 +38,18 @@ class NoAdminToken(CommandError):
 
 
 def find_url(kube: Kube) -> str | None:
-    """Where the release in this namespace says that it is: the issuer in its Deployment. None where nothing says so, or may be read."""
+    """Where callers reach the release in this namespace, as its Deployment says. None where nothing says so, or may be read.
+
+    Private paths, /explain among them, are not there.
+    """
+    return next((url for one in _deployments(kube) if (url := release.public_url(one)) is not None), None)
+
+
+def _deployments(kube: Kube) -> Sequence[Object]:
     try:
-        deployments = kube.list(f"/apis/apps/v1/namespaces/{kube.namespace}/deployments")
+        return release.parts(kube.list(f"/apis/apps/v1/namespaces/{kube.namespace}/deployments"))
     except CommandError:
-        return None
-    for deployment in deployments:
-        containers = ((deployment.get("spec") or {}).get("template") or {}).get("spec", {}).get("containers") or ()
-        for container in containers:
-            variables = {one.get("name"): one.get("value") for one in container.get("env") or ()}
-            url = variables.get("KEYTURN_PUBLIC_URL") or variables.get("KEYTURN_ISSUER")
-            if isinstance(url, str) and url.startswith(("https://", "http://")):
-                return url.rstrip("/")
-    return None
+        return ()
 
 
 def admin_token(
@@ -94,9 +94,22 @@ def admin_token(
     return token
 
 
-def audience_of(client: httpx2.Client, url: str) -> str:
-    """The audience of administration at this server. Raises CommandError where it is none of ours."""
-    return f"{discover(client, url).issuer.rstrip('/')}/admin"
+def audience_of(client: httpx2.Client, url: str, kube: Kube | None) -> str:
+    """The audience of administration at this server. Raises CommandError where it is none of ours.
+
+    Inside the cluster it is reached by other names than its issuer's: then the Deployment has to say that it is this installation's.
+    """
+    try:
+        issuer = discover(client, url).issuer
+    except AnotherIssuer as error:
+        issuer = error.issuer
+        if kube is None or issuer.rstrip("/") not in {release.issuer(one) for one in _deployments(kube)}:
+            raise CommandError(
+                error.problem,
+                "Check --url, --namespace and --context; a port forwarded to its Service will do.",
+                error.code,
+            ) from None
+    return f"{issuer.rstrip('/')}/admin"
 
 
 def ask(client: httpx2.Client, url: str, token: str, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +127,7 @@ def ask(client: httpx2.Client, url: str, token: str, question: Mapping[str, Any]
                 headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
             ),
         )
-        if answer.status != 404 or attempt == tries - 1:
+        if answer.status != 404 or not _is_problem(answer) or attempt == tries - 1:
             break
         time.sleep(_PAUSE)
     if answer.status == 200:
@@ -152,6 +165,13 @@ def revoke(client: httpx2.Client, url: str, token: str, victim: str) -> None:
 def _refusal(answer: Answer, question: Mapping[str, Any]) -> CommandError:
     if answer.status >= 500:
         return cannot_serve(answer)
+    if answer.status == 404 and not _is_problem(answer):
+        return CommandError(
+            f"{answer.url} is not there (HTTP 404): an address for callers does not publish it.",
+            "Forward a port to the service's own address, such as `kubectl port-forward service/keyturn-api 8080:http`, and name it with "
+            "--url http://127.0.0.1:8080.",
+            Exit.REFUSED,
+        )
     detail = answer.json().get("detail")
     said = printable(detail) if isinstance(detail, str) and detail else f"HTTP {answer.status}"
     if isinstance(hidden := question.get("token"), str):
@@ -162,6 +182,12 @@ def _refusal(answer: Answer, question: Mapping[str, Any]) -> CommandError:
         404: "Check the name, the namespace and the id; a denial is kept for an hour.",
     }.get(answer.status, "Check the command line.")
     return CommandError(f"The service refused: {said.rstrip('.')}.", next_step, Exit.REFUSED)
+
+
+def _is_problem(answer: Answer) -> bool:
+    """Whether it is the service that says so (RFC 9457), and not what stands before it."""
+    members = answer.json()
+    return members.get("status") == answer.status and isinstance(members.get("detail"), str)
 
 
 def _audiences(token: str) -> list[str]:

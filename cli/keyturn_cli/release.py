@@ -20,11 +20,19 @@ _ISSUER: Final = "KEYTURN_ISSUER"
 _VERSION: Final = re.compile(r"v?([0-9]+\.[0-9]+[A-Za-z0-9.+-]*)")
 
 
-def is_ours(obj: Object) -> bool:
-    """Whether a Deployment, StatefulSet or Pod is the installation's: by the chart's label, or by a program's settings in it."""
-    if _CHART.match(str(_labels(obj).get("helm.sh/chart", ""))):
+def is_ours(obj: Object, releases: Iterable[tuple[str, str]] = ()) -> bool:
+    """Whether a Deployment, StatefulSet or Pod is the installation's: by the chart's label, or by a program's settings in it.
+
+    `releases`: what is called as one of these is ours too; the database's pods bear no more than such a name.
+    """
+    if _CHART.match(str(_labels(obj).get("helm.sh/chart", ""))) or _release(obj) in releases:
         return True
     return any(variable.get("name") == _ISSUER for one in containers(obj) for variable in one.get("env") or ())
+
+
+def releases(objects: Iterable[Object]) -> frozenset[tuple[str, str]]:
+    """What the releases among these objects are called: by name and instance."""
+    return frozenset(_release(one) for one in parts(objects)) - {("", "")}
 
 
 def component(obj: Object) -> str:
@@ -60,13 +68,17 @@ def prefix(deployment: Object | None) -> str:
     return settings(deployment).get("KEYTURN_SERVICE_PREFIX", "").rstrip("/")
 
 
+def issuer(deployment: Object | None) -> str:
+    """Who issues the tokens, without a slash at the end; empty where it is not said there."""
+    return settings(deployment).get(_ISSUER, "").rstrip("/")
+
+
 def public_url(deployment: Object | None) -> str | None:
     """Where callers reach the service, as its own settings say."""
-    given = settings(deployment)
-    issuer, public = given.get(_ISSUER, ""), given.get("KEYTURN_PUBLIC_URL")
-    if not (public or issuer).startswith(("https://", "http://")):
+    public = settings(deployment).get("KEYTURN_PUBLIC_URL")
+    if not (public or issuer(deployment)).startswith(("https://", "http://")):
         return None
-    return base_url(issuer, public, prefix(deployment))
+    return base_url(issuer(deployment), public, prefix(deployment))
 
 
 def version(deployment: Object) -> str:
@@ -77,6 +89,11 @@ def version(deployment: Object) -> str:
             found = _VERSION.fullmatch(name.partition(":")[2])
             return found[1] if found else ""
     return ""
+
+
+def _release(obj: Object) -> tuple[str, str]:
+    labels = _labels(obj)
+    return str(labels.get("app.kubernetes.io/name", "")), str(labels.get("app.kubernetes.io/instance", ""))
 
 
 def _labels(obj: Object) -> Mapping[str, Any]:

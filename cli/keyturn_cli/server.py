@@ -29,6 +29,18 @@ ACCESS_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*\Z")
 Form = list[tuple[str, str]]
 
 
+class AnotherIssuer(CommandError):
+    """The server calls itself by another name than the one it was asked under."""
+
+    def __init__(self, url: str, issuer: str) -> None:
+        super().__init__(
+            f"The server at {url} calls itself {printable(issuer)}.",
+            f"If you trust it, add --issuer {shlex.quote(printable(issuer))}; else check --url.",
+            Exit.REFUSED,
+        )
+        self.issuer = issuer
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoints:
     """Where to ask for a token, and what the server calls itself."""
@@ -72,7 +84,8 @@ def discover(client: httpx2.Client, url: str) -> Endpoints:
     """Asks the server at `url` for its issuer and token endpoint.
 
     Raises:
-        CommandError: no answer, no metadata, or the metadata of another issuer.
+        AnotherIssuer: the metadata is another issuer's.
+        CommandError: no answer, or no metadata.
     """
     for place in metadata_urls(url):
         answer = fetch(client, client.build_request("GET", place, headers={"Accept": "application/json"}))
@@ -94,11 +107,7 @@ def discover(client: httpx2.Client, url: str) -> Endpoints:
     # RFC 8414 §3.3: metadata under another issuer's name must not be used, or a false server could collect assertions that
     # count at the real one. A port forwarded to this machine is the exception that people need every day.
     if not is_loopback(url):
-        raise CommandError(
-            f"The server at {url} calls itself {printable(issuer)}.",
-            f"If you trust it, add --issuer {shlex.quote(printable(issuer))}; else check --url.",
-            Exit.REFUSED,
-        )
+        raise AnotherIssuer(url, issuer)
     return Endpoints(issuer, url + TOKEN_PATH)
 
 

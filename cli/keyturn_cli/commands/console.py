@@ -55,7 +55,7 @@ def console(
             "--url",
             envvar="KEYTURN_URL",
             callback=check_one,
-            help="The service's URL, to ask why a request was denied; what its Deployment says unless given.",
+            help="The service's URL inside the cluster, to ask why a request was denied; a forwarded port will do.",
             show_default=False,
         ),
     ] = None,

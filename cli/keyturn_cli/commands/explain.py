@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ..admin_api import EXPLAIN_ACCOUNT, admin_token, ask, audience_of, find_url
+from ..admin_api import EXPLAIN_ACCOUNT, admin_token, ask, audience_of
 from ..cluster_rules import account_from_cluster
-from ..errors import CommandError, Exit
+from ..errors import CommandError
 from ..explanation import denial_lines, lines_of
 from ..help import examples
 from ..kube import ContextOption, Kube, KubeconfigOption, NamespaceOption, open_kube
@@ -20,6 +20,7 @@ from ..output import printable, say
 from ..question import NoRequest, Question, parse_request
 from ..rule_files import load_rules
 from ..server import check_url, open_client
+from ..service_access import not_named
 from ..tokenfile import read_token
 
 EPILOG: Final = (
@@ -98,7 +99,7 @@ def explain(
             "--url",
             envvar="KEYTURN_URL",
             callback=check_server,
-            help="The service's URL; what its Deployment says unless given.",
+            help="The service's URL inside the cluster, such as a port forwarded to its Service.",
             show_default=False,
         ),
     ] = None,
@@ -114,7 +115,7 @@ def explain(
     """Tell which rules decide a request, and what each part of them comes to for a caller.
 
     Shows every reading of the path, the rule and route that decide each, their conditions part by part, the permission that is missing
-    and the clients that have it. Asks the running service; where that can't be, decides by the objects in the cluster. It decides by the
+    and the clients that have it. Asks the running service at --url; without that, decides by the objects in the cluster. It decides by the
     same code as the gateway's check.
     """
     described = bool(permission or group or audience)
@@ -178,28 +179,25 @@ class _Service:
         self._account = account
 
     def ask(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        if self._url is None:
+            with self._open() as kube:
+                raise not_named(kube)
         try:
-            kube: Kube | None = self._open()
+            opened = self._open()
         except CommandError:
-            if self._url is None:
-                raise
-            kube = None
-        if kube is None:
-            return self._ask(None, wanted)
-        with kube:
-            return self._ask(kube, wanted)
+            return self._ask(None, self._url, wanted)
+        with opened as kube:
+            return self._ask(kube, self._url, wanted)
 
     def explain(self, wanted: dict[str, Any], question: Question) -> dict[str, Any]:
-        """From the service; or from the objects in the cluster, where it was not named and can't be asked."""
+        """From the service; or from the objects in the cluster, where it was not named."""
         if self._url is not None or "token" in wanted:
             return self.ask(wanted)
         with self._open() as kube:
-            try:
-                return self._ask(kube, wanted)
-            except CommandError as error:
-                say(f"The service was not asked: {error.problem}")
+            missing = not_named(kube)
+            say(f"The service was not asked. {missing.problem} {missing.next_step}")
             account, notes = account_from_cluster(kube, question, wanted.get("client"))
-        say("Decided by the objects in the cluster; with --url the service itself is asked.")
+        say("Decided by the objects in the cluster.")
         for note in notes:
             say(printable(note), style="yellow")
         return account
@@ -207,21 +205,14 @@ class _Service:
     def _open(self) -> Kube:
         return open_kube(kubeconfig=self._kubeconfig, context=self._context, namespace=self._namespace)
 
-    def _ask(self, kube: Kube | None, wanted: dict[str, Any]) -> dict[str, Any]:
-        url = self._url or (None if kube is None else find_url(kube))
-        if url is None:
-            raise CommandError(
-                "Nothing in the namespace says where the service is.",
-                "Name it with --url or KEYTURN_URL; a port forwarded to its Service will do.",
-                Exit.USAGE,
-            )
+    def _ask(self, kube: Kube | None, url: str, wanted: dict[str, Any]) -> dict[str, Any]:
         own = None
         if kube is not None:
             own = find_access(kubeconfig=self._kubeconfig, context=self._context).token
             if "client" in wanted:
                 wanted = {**wanted, "namespace": kube.namespace}
         with open_client() as client:
-            audience = audience_of(client, url)
+            audience = audience_of(client, url, kube)
             shown = admin_token(kube, audience=audience, account=self._account, own_token=own)
             return ask(client, url, shown, wanted)
 

@@ -143,7 +143,7 @@ def revoke_token(
             say("Warning: both tokens go over plain HTTP; whoever listens can use them.", style="yellow")
         own = find_access(kubeconfig=kubeconfig, context=context).token
         with open_client() as http:
-            audience = audience_of(http, where)
+            audience = audience_of(http, where, kube)
             shown = admin_token(kube, audience=audience, account=account, own_token=own, default=REVOKE_ACCOUNT)
             revoke_at(http, where, shown, victim)
     # RFC 7009 section 2.2: the answer is the same where there was nothing to revoke.

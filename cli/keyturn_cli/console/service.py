@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..admin_api import admin_token, ask, audience_of, find_url
-from ..errors import CommandError, Exit
+from ..admin_api import admin_token, ask, audience_of
 from ..server import open_client
+from ..service_access import not_named
 
 if TYPE_CHECKING:
     from ..kube import Kube
 
 
 class Service:
-    """`url` None: where the release's Deployment says that it is. The kubeconfig's own token is shown only if it is for us."""
+    """`url` None: it was not named, and is not asked. The kubeconfig's own token is shown only if it is for us."""
 
     def __init__(self, kube: Kube, url: str | None, account: str | None) -> None:
         self._kube = kube
@@ -26,14 +26,10 @@ class Service:
         Raises:
             CommandError: it can't be asked, or knows none.
         """
-        url = self._url or find_url(self._kube)
+        url = self._url
         if url is None:
-            raise CommandError(
-                "Nothing in the namespace says where the service is.",
-                "Start the console with --url; a port forwarded to its Service will do.",
-                Exit.USAGE,
-            )
+            raise not_named(self._kube)
         with open_client() as client:
-            audience = audience_of(client, url)
+            audience = audience_of(client, url, self._kube)
             token = admin_token(self._kube, audience=audience, account=self._account, own_token=self._kube.own_token)
             return ask(client, url, token, {"requestId": request_id})

@@ -166,11 +166,61 @@ def test_the_service_is_asked_with_a_token_for_administration_that_the_cluster_m
     ]
 
 
-def test_the_service_is_found_by_its_deployment(outside: Outside) -> None:
-    variables = [{"name": "KEYTURN_ISSUER", "value": ISSUER}]
-    outside.deployments = [{"spec": {"template": {"spec": {"containers": [{"env": variables}]}}}}]
-    assert explain("GET", URL, "--client", "billing").exit_code == 0
-    assert str(outside.asked[0].url) == f"{ISSUER}/explain"
+def deployment(*env: tuple[str, str]) -> dict[str, Any]:
+    variables = [{"name": name, "value": value} for name, value in (("KEYTURN_ISSUER", ISSUER), *env)]
+    labels = {"app.kubernetes.io/component": "api"}
+    return {
+        "metadata": {"name": "blue-keyturn-api", "labels": labels},
+        "spec": {"template": {"spec": {"containers": [{"env": variables}]}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("env", "url"),
+    [
+        pytest.param((), "http://127.0.0.1:8080", id="as delivered"),
+        pytest.param(
+            (("KEYTURN_SERVICE_PREFIX", "/oauth2"), ("KEYTURN_TLS_CERT_FILE", "/tls.crt")),
+            "https://127.0.0.1:8080/oauth2",
+            id="with a prefix and TLS",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "arguments", [("--request-id", "r1"), ("GET", URL, "--token", "-")], ids=["a denial", "an access token"]
+)
+def test_no_token_goes_to_the_public_address_and_it_says_what_to_type(
+    outside: Outside, arguments: tuple[str, ...], env: tuple[tuple[str, str], ...], url: str
+) -> None:
+    """The public address does not publish /explain; whatever answers there instead must not get the token."""
+    outside.deployments = [deployment(*env)]
+    result = explain(*arguments, stdin=b"eyJ.secret.x")
+    assert result.exit_code == 2
+    typed = "kubectl port-forward -n shop service/blue-keyturn-api 8080:http"
+    assert f"Type `{typed}`, and name it with --url {url}." in result.stderr
+    assert outside.asked == outside.tokens == []
+
+
+@pytest.mark.parametrize("body", [{"detail": "Not Found"}, {}, []], ids=["a framework's", "none", "no object"])
+def test_where_explain_is_not_published_no_name_or_id_is_blamed(outside: Outside, body: Any) -> None:
+    outside.answers = [(404, body)]
+    result = explain("--request-id", "r1", "--url", ISSUER)
+    assert result.exit_code == 1
+    assert "does not publish it" in result.stderr
+    assert "kubectl port-forward" in result.stderr
+    assert "hour" not in result.stderr
+    assert len(outside.asked) == 1
+
+
+def test_by_a_name_inside_the_cluster_it_is_asked_if_the_deployment_vouches_for_its_issuer(outside: Outside) -> None:
+    outside.deployments = [deployment()]
+    arguments = ("GET", URL, "--anonymous", "--url", "http://keyturn-api.shop.svc")
+    assert explain(*arguments).exit_code == 0
+    assert json.loads(outside.tokens[0].content)["spec"]["audiences"] == [ADMIN]
+    outside.issuer = "https://another.example"
+    result = explain(*arguments)
+    assert (result.exit_code, "calls itself https://another.example" in result.stderr) == (1, True)
+    assert len(outside.asked) == 1
 
 
 def test_a_token_of_the_environment_or_of_the_kubeconfig_needs_no_other(outside: Outside) -> None:
@@ -200,7 +250,8 @@ def test_what_is_no_access_token_is_a_usage_error(outside: Outside, content: byt
 
 
 def test_a_denial_is_found_by_its_id_also_a_moment_after_it_happened(outside: Outside) -> None:
-    outside.answers = [(404, {"detail": "not yet"}), (404, {"detail": "not yet"}), (200, DENIED)]
+    not_yet = (404, {"status": 404, "detail": "not yet"})
+    outside.answers = [not_yet, not_yet, (200, DENIED)]
     result = explain("--request-id", "r1", "--url", ISSUER)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines()[:6] == [
@@ -260,7 +311,7 @@ def test_who_was_denied_is_told_as_far_as_it_is_known(
     ],
 )
 def test_a_refusal_is_told_with_what_to_do(outside: Outside, status: int, code: int, said: str) -> None:
-    outside.answers = [(status, {"detail": "the reason\u001b[31m"})]
+    outside.answers = [(status, {"status": status, "detail": "the reason\u001b[31m"})]
     result = explain("--request-id", "r1", "--url", ISSUER)
     assert result.exit_code == code
     assert said in result.stderr
@@ -276,17 +327,14 @@ def test_without_a_service_the_objects_in_the_cluster_decide_and_it_says_so(outs
     assert explain("GET", URL, "--client", "shop.web").stdout.startswith("allow")
 
 
-def test_where_no_token_can_be_had_the_objects_decide_and_the_reason_is_told(outside: Outside) -> None:
-    variables = [{"name": "KEYTURN_ISSUER", "value": ISSUER}]
-    outside.deployments = [{"spec": {"template": {"spec": {"containers": [{"env": variables}]}}}}]
+def test_a_service_that_was_named_is_asked_or_the_reason_is_told(outside: Outside) -> None:
     outside.token_status = 404
-    result = explain("GET", URL, "--client", "web")
-    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "allow (Allowed)")
+    result = explain("GET", URL, "--client", "web", "--url", ISSUER)
+    assert result.exit_code == 1
     assert "No token could be had for the ServiceAccount shop/keyturn-explain" in result.stderr
     outside.token_status, outside.service_fails = 201, True
-    assert explain("GET", URL, "--client", "web").exit_code == 0
     assert explain("GET", URL, "--client", "web", "--url", ISSUER).exit_code == 3
-    assert explain("--request-id", "r1").exit_code == 3
+    assert explain("--request-id", "r1", "--url", ISSUER).exit_code == 3
 
 
 @pytest.mark.parametrize(
