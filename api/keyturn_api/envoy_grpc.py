@@ -142,8 +142,8 @@ def _options(headers: Iterable[Header]) -> list[dict[str, Any]]:
 
 
 def _header(name: bytes, value: bytes) -> dict[str, Any]:
-    # `value` is text, so only ASCII means the same in both members.
-    return {"key": name.decode("ascii"), **({"value": value.decode()} if value.isascii() else {"raw_value": value})}
+    # Envoy does not look at `raw_value` in an answer; `value` is text, which goes out in UTF-8 as all our headers do.
+    return {"key": name.decode("ascii"), "value": value.decode("utf-8", "replace")}
 
 
 def removed_headers(prefix: str, *, context_headers: bool) -> tuple[bytes, ...]:

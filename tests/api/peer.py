@@ -46,6 +46,11 @@ class Peer:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._now > 0
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

@@ -17,6 +17,7 @@ from keyturn.tokens.claims import everything_fits
 from keyturn_dev.certificates import Authority
 from keyturn_dev.gateway_files import BY_NAME, KINDS
 from tests.api.installation import ISSUER, ApiProcess, Installation, assertion, form, free_port
+from tests.api.peer import Answer, Asked, Peer
 from tests.gateways.gateways import RunningGateway, names, ports_for
 from tests.gateways.relay import Relay
 from tests.gateways.upstream import Upstream
@@ -54,6 +55,15 @@ def as_much_as_a_token_holds() -> tuple[str, ...]:
         held = (*held, f"{len(held):016}")
     return held
 
+
+# A user of another issuer. Nothing of it fits into a header without care.
+ZOE = {
+    "sub": "Zoë",
+    "groups": ["ops", "büro"],
+    "permissions": ["orders:read"],
+    "userProperties": {"plan": 'gold "x", \\ and more', "city": "Zürich"},
+}
+SESSION, ANOTHER = "session-zoe", "session-yan"
 
 # On a machine that has never done it, Traefik is built for minutes.
 BUILD_SECONDS = 1500
@@ -101,6 +111,23 @@ async def upstream() -> AsyncIterator[Upstream]:
         yield running
 
 
+def who(asked: Asked) -> Answer:
+    """What the users' service says to credentials."""
+    authorization, cookies = asked.headers.get("authorization", ""), asked.headers.get("cookie", "").split("; ")
+    if authorization == f"Bearer {SESSION}" or f"session={SESSION}" in cookies:
+        return 200, ZOE
+    # What would be taken for good if two credentials came as one.
+    if authorization.startswith("Bearer ") and "," in authorization:
+        return 200, ZOE
+    return 401, {}
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def users() -> AsyncIterator[Peer]:
+    async with Peer(who) as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tls.crt`, `tls.key`, and both in `tls.pem`."""
@@ -124,6 +151,7 @@ class World:
     process: ApiProcess
     relay: Relay
     tokens: Tokens
+    users: Peer
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=names(KINDS))
@@ -131,12 +159,18 @@ async def world(
     request: pytest.FixtureRequest,
     installed: Installation,
     upstream: Upstream,
+    users: Peer,
     certificates: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[World]:
     kind = BY_NAME[request.param]
     grpc_port = free_port()
-    process = installed.start(gateway_profile=kind.profile, grpc_port=str(grpc_port))
+    process = installed.start(
+        gateway_profile=kind.profile,
+        grpc_port=str(grpc_port),
+        userinfo_url=f"{users.url}/userinfo",
+        client_as_user="true",
+    )
     relay = await Relay(grpc_port if kind.profile == "envoy-grpc" else process.port).open()
     gateway = RunningGateway(
         kind, ports_for(relay.port, upstream.port), upstream, tmp_path_factory.mktemp("gateway"), certificates
@@ -145,7 +179,7 @@ async def world(
         await process.ready()
         await gateway.started()
         tokens = Tokens(*[await token(process, client_id) for client_id in KEYS])
-        yield World(gateway, process, relay, tokens)
+        yield World(gateway, process, relay, tokens, users)
     finally:
         gateway.end()
         await relay.close()
