@@ -11,20 +11,24 @@ if TYPE_CHECKING:
 
 
 class Right(NamedTuple):
-    """`group` "" is the core group; `resource` may name a subresource after a slash."""
+    """`group` "" is the core group; `resource` may name a subresource after a slash; `name` is that of the one object, or "" for all."""
 
     group: str
     resource: str
     verb: str
+    name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}"
+        return (
+            f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}{f'/{self.name}' if self.name else ''}"
+        )
 
 
 def _of(group: str, resources: tuple[str, ...], verbs: tuple[str, ...]) -> tuple[Right, ...]:
     return tuple(Right(group, resource, verb) for resource in resources for verb in verbs)
 
 
+LEASE: Final = "keyturn-operator"
 _OURS: Final = ("clientcredentials", "signingkeys", "accessrules")
 
 # The same as the chart gives; a test holds them together.
@@ -36,7 +40,9 @@ NEEDED: Final[dict[str, tuple[Right, ...]]] = {
         *_of("", ("serviceaccounts",), ("get", "list", "watch")),
         *_of("", ("events",), ("create",)),
         *_of("events.k8s.io", ("events",), ("create",)),
-        *_of("coordination.k8s.io", ("leases",), ("get", "create", "update")),
+        *_of("coordination.k8s.io", ("leases",), ("create",)),
+        Right("coordination.k8s.io", "leases", "get", LEASE),
+        Right("coordination.k8s.io", "leases", "update", LEASE),
     ),
     "api": (
         *_of(GROUP, ("clientcredentials",), ("create", "patch", "delete")),
@@ -57,14 +63,14 @@ def needed(part: str, settings: Mapping[str, str]) -> tuple[Right, ...]:
     if part != "api":
         return NEEDED.get(part, ())
     administration = settings.get("KEYTURN_ADMINISTRATION", "true").lower() not in ("false", "0", "no", "off", "f", "n")
-    registration = settings.get("KEYTURN_REGISTRATION", "token") != "disabled"
-    return tuple(right for right in NEEDED[part] if administration or (registration and right.group not in _REVIEWS))
+    return tuple(right for right in NEEDED[part] if administration or right.group not in _REVIEWS)
 
 
 def review(account: str, namespace: str, right: Right) -> dict[str, object]:
     """The SubjectAccessReview that asks whether this ServiceAccount has the right in its namespace."""
     resource, _, subresource = right.resource.partition("/")
     attributes = {"namespace": namespace, "group": right.group, "resource": resource, "verb": right.verb}
+    attributes |= {"name": right.name} if right.name else {}
     return {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.charts.rendering import CHARTS, ISSUER, NAMESPACE, VALUE_SETS, objects, render, run_helm
+from tests.charts.rendering import CHARTS, ISSUER, NAMESPACE, VALUE_SETS, environment, objects, render, run_helm
 from tests.golden import assert_golden
 
 # The first one waits for Helm where that has to be built.
@@ -135,9 +135,14 @@ OFF = {
         for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
         for part in ("api", "operator")
     ],
-    "registration.mode=disabled,administration.enabled=false": [
-        ("Role", "keyturn-api"),
-        ("RoleBinding", "keyturn-api"),
+    "clusterRights=false": [
+        ("ClusterRole", "keyturn.shop.keyturn.api"),
+        ("ClusterRoleBinding", "keyturn.shop.keyturn.api"),
+        *(
+            (kind, f"keyturn.shop.keyturn.{part}")
+            for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+            for part in ("api", "operator")
+        ),
     ],
     "networkPolicy.enabled=false": [("NetworkPolicy", f"keyturn-{part}") for part in ("api", "operator", "postgresql")],
     "operator.podDisruptionBudget.enabled=false": [("PodDisruptionBudget", "keyturn-operator")],
@@ -179,7 +184,36 @@ def test_only_public_paths_are_published(kind: str, tmp_path: Path) -> None:
         assert not path.startswith("/auth")
 
 
+CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+
+
+def test_without_rights_on_the_cluster_nothing_is_cluster_scoped_and_nobody_asks_for_it() -> None:
+    command = ["template", "keyturn", str(CHARTS / "keyturn"), "--namespace", NAMESPACE, "--set"]
+    issuer = f"issuer={ISSUER['issuer']}"
+    with_rights = objects(run_helm(*command, issuer).stdout)
+    assert {one["kind"] for one in with_rights} >= CLUSTER_SCOPED
+    done = run_helm(*command, f"{issuer},clusterRights=false")
+    assert not {one["kind"] for one in objects(done.stdout)} & CLUSTER_SCOPED
+    assert environment(done.stdout, "keyturn-api")["KEYTURN_ADMINISTRATION"] == "false"
+
+
+@pytest.mark.parametrize("mode", ["disabled", "token"])
+def test_registered_clients_manage_theirs_whoever_may_register_now(mode: str) -> None:
+    values = f"issuer={ISSUER['issuer']},administration.enabled=false,registration.mode={mode}"
+    rendered = objects(
+        run_helm("template", "keyturn", str(CHARTS / "keyturn"), "--namespace", NAMESPACE, "--set", values).stdout
+    )
+    rules = [one["rules"] for one in rendered if one["kind"] == "Role" and one["metadata"]["name"] == "keyturn-api"]
+    verbs = {(kind, verb) for rule in rules[0] for kind in rule["resources"] for verb in rule["verbs"]}
+    assert {("clientcredentials", "patch"), ("clientcredentials", "delete"), ("secrets", "create")} <= verbs
+    assert ("RoleBinding", "keyturn-api") in {(one["kind"], one["metadata"]["name"]) for one in rendered}
+
+
 REFUSED = {
+    "the whole cluster without rights on it": (
+        ["--set", "issuer=https://a.example,watch.scope=All,clusterRights=false"],
+        "watch.scope All needs rights on the cluster",
+    ),
     "an unknown value": (["--set", "replica=3"], "additional properties 'replica' not allowed"),
     "no issuer": ([], "issuer is required"),
     "an issuer that is no URL": (["--set", "issuer=tokens.example"], "issuer"),

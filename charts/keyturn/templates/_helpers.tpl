@@ -184,6 +184,15 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end -}}
 
+{{- /* What is cluster-scoped, where the installer may make it. */}}
+{{- define "keyturn.administration" -}}
+{{- if and .Values.clusterRights .Values.administration.enabled }}true{{ end -}}
+{{- end -}}
+
+{{- define "keyturn.admissionPolicy" -}}
+{{- if and .Values.clusterRights .Values.admissionPolicy.enabled }}true{{ end -}}
+{{- end -}}
+
 {{- /* Namespaces whose objects count, besides those of the scope All. */}}
 {{- define "keyturn.namespaces" -}}
 {{- if eq .Values.watch.scope "All" -}}

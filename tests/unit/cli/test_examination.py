@@ -276,7 +276,7 @@ def test_where_the_private_paths_are_not_found_nothing_is_said_of_what_lies_behi
         pytest.param({}, 6, id="as delivered"),
         pytest.param({"KEYTURN_ADMINISTRATION": "false"}, 4, id="no administration"),
         pytest.param({"KEYTURN_REGISTRATION": "disabled"}, 6, id="no registration"),
-        pytest.param({"KEYTURN_ADMINISTRATION": "False", "KEYTURN_REGISTRATION": "disabled"}, 0, id="neither"),
+        pytest.param({"KEYTURN_ADMINISTRATION": "False", "KEYTURN_REGISTRATION": "disabled"}, 4, id="neither"),
     ],
 )
 def test_of_the_rights_only_those_count_that_the_settings_need(settings: dict[str, str], count: int) -> None:
@@ -301,11 +301,12 @@ def test_the_rights_are_those_that_the_chart_gives() -> None:
     }
     for part, rules in given.items():
         every = {
-            Right(group, resource, verb)
+            Right(group, resource, verb, name)
             for rule in rules
             for group in rule["apiGroups"]
             for resource in rule["resources"]
             for verb in rule["verbs"]
+            for name in rule.get("resourceNames", ("",))
         }
         # Events are in two groups, and either is as good.
         assert every == set(NEEDED[part])
@@ -316,6 +317,13 @@ def test_every_field_that_is_looked_for_is_in_the_crds() -> None:
     for kind, paths in FIELDS.items():
         schema = schema_of(PLURALS[kind])
         assert [path for path in paths if not examination._has(schema, path)] == []
+
+
+def test_a_review_asks_about_the_one_object_where_a_name_holds_the_right() -> None:
+    named = next(right for right in NEEDED["operator"] if right.name and right.verb == "update")
+    asked: Any = review("keyturn-operator", "shop", named)["spec"]
+    assert asked["resourceAttributes"]["name"] == "keyturn-operator"
+    assert str(named) == "update leases.coordination.k8s.io/keyturn-operator"
 
 
 def test_a_review_asks_for_the_account_as_the_api_server_knows_it() -> None:

@@ -74,6 +74,25 @@ def test_of_the_whole_cluster_the_api_may_ask_for_reviews_and_the_operator_may_s
     assert {part: grants(part, "clusterRules") for part in RBAC} == {"operator": leases, "api": reviews}
 
 
+def test_what_only_the_release_s_namespace_needs_is_granted_nowhere_else() -> None:
+    everywhere = {
+        (resource, verb)
+        for rule in RBAC["operator"]["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert "delete" not in {verb for _, verb in everywhere}
+    assert "leases" not in {resource for resource, _ in everywhere}
+
+
+def test_at_home_the_operator_touches_its_own_lease_alone() -> None:
+    leases = [rule for rule in RBAC["operator"]["homeRules"] if rule["resources"] == ["leases"]]
+    names = {verb: rule.get("resourceNames") for rule in leases for verb in rule["verbs"]}
+    ours = [OperatorSettings.model_fields["lease_name"].default]
+    # RBAC cannot hold `create` to a name: the object is not there yet.
+    assert names == {"get": ours, "update": ours, "create": None}
+
+
 def test_of_the_leases_of_the_whole_cluster_the_operator_sees_those_of_operators_alone() -> None:
     (leases,) = [rule for rule in RBAC["operator"]["clusterRules"] if rule["resources"] == ["leases"]]
     assert leases["resourceNames"] == [OperatorSettings.model_fields["lease_name"].default]
