@@ -139,6 +139,13 @@ VALUE_SETS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
 }
 
 
+# The same of the chart with the kinds.
+CRD_VALUE_SETS: Final[Mapping[str, dict[str, Any]]] = {
+    "kinds": {},
+    "kinds that go with their chart": {"keep": False, "annotations": {"a": "b"}, "roles": {"create": False}},
+}
+
+
 @cache
 def helm() -> Path:
     return ensure_helm(os.environ, Progress())
@@ -165,6 +172,15 @@ def render_values(
         own["postgresql"] = {"auth": {"existingSecret": "database"}, **values.get("postgresql", {})}
     path.write_text(json.dumps(own), encoding="utf-8")
     done = run_helm("template", release, str(chart), "--namespace", NAMESPACE, "--values", str(path))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def render_crds(folder: Path, name: str) -> str:
+    """What Helm would install of a value set of the chart with the kinds."""
+    path = folder / "values.json"
+    path.write_text(json.dumps(CRD_VALUE_SETS[name]), encoding="utf-8")
+    done = run_helm("template", "keyturn-crds", str(CHARTS / "keyturn-crds"), "--values", str(path))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -272,27 +272,3 @@ def test_a_mistake_in_the_values_is_named(options: list[str], words: str) -> Non
     done = run_helm("template", "keyturn", str(CHARTS / "keyturn"), *issuer, *options)
     assert done.returncode != 0
     assert words in done.stderr
-
-
-def test_the_crds_stay_when_their_chart_goes() -> None:
-    done = run_helm("template", "keyturn-crds", str(CHARTS / "keyturn-crds"))
-    kept = [
-        one["metadata"]["annotations"]["helm.sh/resource-policy"]
-        for one in objects(done.stdout)
-        if one["kind"] == "CustomResourceDefinition"
-    ]
-    assert kept == ["keep"] * 3
-
-
-def test_of_the_roles_for_people_only_the_viewers_is_part_of_the_clusters_own() -> None:
-    roles = {
-        one["metadata"]["name"]: one["metadata"]["labels"]
-        for one in objects(run_helm("template", "keyturn-crds", str(CHARTS / "keyturn-crds")).stdout)
-        if one["kind"] == "ClusterRole"
-    }
-    aggregated = {name: [label for label in labels if "aggregate-to" in label] for name, labels in roles.items()}
-    assert aggregated == {
-        "keyturn-view": ["rbac.authorization.k8s.io/aggregate-to-view"],
-        "keyturn-edit": [],
-        "keyturn-admin": [],
-    }

@@ -12,7 +12,7 @@ from keyturn_dev.go_modules import module_folder
 from keyturn_dev.kubeconfig import run_kubectl
 from keyturn_dev.paths import GATEWAYS
 from keyturn_dev.progress import Progress
-from tests.charts.rendering import NAMESPACE, VALUE_SETS, objects, render
+from tests.charts.rendering import CRD_VALUE_SETS, NAMESPACE, VALUE_SETS, objects, render, render_crds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,3 +58,12 @@ def test_the_api_server_accepts_every_manifest_strictly(name: str, server: Clust
         command = ["apply", "--server-side", "--dry-run=server", "--validate=strict", f"--namespace={namespace}"]
         accepted = run_kubectl(server.kubectl, server.kubeconfig, *command, "--output=name", "-f", str(path))
         assert len(accepted.split()) == len(here)
+
+
+@pytest.mark.parametrize("name", CRD_VALUE_SETS)
+def test_the_api_server_accepts_the_kinds_and_roles_strictly(name: str, server: Cluster, tmp_path: Path) -> None:
+    path = tmp_path / "rendered.yaml"
+    path.write_text(render_crds(tmp_path, name), encoding="utf-8")
+    command = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "--output=name"]
+    accepted = run_kubectl(server.kubectl, server.kubeconfig, *command, "-f", str(path))
+    assert len(accepted.split()) == len(objects(path.read_text(encoding="utf-8")))
