@@ -80,6 +80,19 @@ async def test_a_withdrawal_of_all_keys_reaches_every_worker_within_a_second_and
             gap = await http.post("/oauth/token", data=form(assertion(APP, "team.app")))
             assert (gap.status_code, gap.json()["error"]) == (503, "temporarily_unavailable")
             assert int(gap.headers["retry-after"]) > 0
+            # The rest goes on: public routes, tokens of others, the JWKS. So load balancers must not leave the replicas out.
+            assert (await http.get("/readyz")).json() == {"status": "ok", "reasons": []}
+        late = installation.start()
+        async with client(late) as started:
+
+            async def knows_why_it_is_not_ready() -> bool:
+                try:
+                    reasons = (await started.get("/readyz")).json()["reasons"]
+                except httpx2.TransportError:
+                    return False
+                return bool(reasons == ["active_signing_key_missing"])
+
+            await soon(knows_why_it_is_not_ready, within=20.0)
 
         generated = {KeyPhase.ACTIVE: sample_key(number=30), KeyPhase.NEXT: sample_key(number=31)}
         await installation.use_ring(

@@ -24,7 +24,7 @@ from tests.cluster.rotation.trial import SETTINGS, Trial
 REPLICAS = 3
 SECONDS = 120.0
 # At least, and until the operator was killed often enough.
-KILLING_SECONDS = 60.0
+KILLING_SECONDS = SECONDS
 KILLS = 50
 
 

@@ -19,11 +19,12 @@ from keyturn_api.form import parse_form
 from keyturn_api.guessing import GuessLimiter
 from keyturn_api.http import problem, read_body, request_id
 from keyturn_api.metadata import Jwks, metadata_paths, oauth_metadata, openid_configuration
-from keyturn_api.readiness import Readiness
+from keyturn_api.readiness import SIGNING_KEY_GRACE, Readiness
 from keyturn_api.settings_table import render
 from keyturn_api.shared_readiness import SharedReadiness
 from keyturn_api.signing_keys import SigningKeys
 from tests.unit.api.worlds import RING, World, content, fields, metrics, scope, settings
+from tests.unit.keys.rings import sample_ring
 from tests.unit.tokens.worlds import NOW, SIGNING
 
 PROJECT = Path(__file__).parents[3]
@@ -403,6 +404,57 @@ def test_readiness_says_what_is_missing(loaded: bool, ring: bool, ending: bool, 
     readiness = Readiness(world.snapshot, keys, Follower(MemoryStore(), world.snapshot, metrics()), metrics())
     readiness.ending = ending
     assert readiness.refresh() == reasons
+
+
+OTHER_RING = sample_ring(first=6)
+
+
+@pytest.mark.parametrize(
+    ("withdraw", "seconds", "reasons"),
+    [
+        pytest.param(True, 0.0, [], id="at once"),
+        pytest.param(True, SIGNING_KEY_GRACE - 0.1, [], id="until the grace is over"),
+        pytest.param(True, SIGNING_KEY_GRACE, ["active_signing_key_missing"], id="when it is over"),
+        pytest.param(False, SIGNING_KEY_GRACE, [], id="with its key for as long as one likes"),
+    ],
+)
+def test_a_process_that_could_sign_stays_ready_for_a_while(withdraw: bool, seconds: float, reasons: list[str]) -> None:
+    world, now = World(), [1000.0]
+    keys = SigningKeys(Path("/nowhere"), world.snapshot, typ="at+jwt")
+    follower = Follower(MemoryStore(), world.snapshot, metrics())
+    readiness = Readiness(world.snapshot, keys, follower, metrics(), monotonic=lambda: now[0])
+    assert readiness.reasons() == ["active_signing_key_missing"], "one that has just started"
+    now[0] += 5.0
+    keys.use(RING)
+    assert readiness.reasons() == []
+    now[0] += 10 * SIGNING_KEY_GRACE
+    if withdraw:
+        world.snapshot.withdraw([SIGNING.kid])
+    assert readiness.refresh() == []
+    now[0] += seconds
+    assert readiness.refresh() == reasons
+    # Each gap has a grace of its own.
+    if withdraw:
+        assert world.snapshot.signing is not None
+        world.snapshot._set_signing("uid", OTHER_RING.state())
+        keys.use(OTHER_RING)
+        assert readiness.reasons() == []
+        world.snapshot.withdraw([key.kid for key in OTHER_RING.keys])
+        now[0] += SIGNING_KEY_GRACE
+        assert readiness.reasons() == []
+        now[0] += SIGNING_KEY_GRACE
+        assert readiness.reasons() == ["active_signing_key_missing"]
+
+
+def test_without_any_signing_keys_there_is_no_grace() -> None:
+    world = World()
+    keys = SigningKeys(Path("/nowhere"), world.snapshot, typ="at+jwt")
+    keys.use(RING)
+    readiness = Readiness(world.snapshot, keys, Follower(MemoryStore(), world.snapshot, metrics()), metrics())
+    assert readiness.reasons() == []
+    world.snapshot._set_signing(None, None)
+    world.snapshot.generation += 1
+    assert readiness.reasons() == ["active_signing_key_missing"]
 
 
 def test_staleness_counts_from_the_last_answer_of_the_store() -> None:
