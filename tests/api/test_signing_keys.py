@@ -92,7 +92,7 @@ async def test_a_withdrawal_of_all_keys_reaches_every_worker_within_a_second_and
                     return False
                 return bool(reasons == ["active_signing_key_missing"])
 
-            await soon(knows_why_it_is_not_ready, within=20.0)
+            await soon(knows_why_it_is_not_ready, within=30.0)
 
         generated = {KeyPhase.ACTIVE: sample_key(number=30), KeyPhase.NEXT: sample_key(number=31)}
         await installation.use_ring(
