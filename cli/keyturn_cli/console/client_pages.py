@@ -47,6 +47,7 @@ def list_clients(call: Call) -> Response:
         snapshot=snapshot,
         address=address,
         page_address=lambda number: address(page=number),
+        deleted=deleted if _NAME.fullmatch(deleted := call.query.get("deleted", "")) else "",
     )
 
 
@@ -61,7 +62,7 @@ def show_client(call: Call) -> Response:
         "client.html",
         client=client,
         obj=obj,
-        rules_problem=console.rules.snapshot().problem,
+        rules=console.rules.snapshot(),
         opened={name: index.opened_by(name) for name in names_of(client.permissions)},
         names_of=names_of,
         created_by=(obj["metadata"].get("annotations") or {}).get("keyturn.dev/created-by", ""),

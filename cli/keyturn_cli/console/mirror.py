@@ -130,10 +130,10 @@ class Mirror(Generic[T]):
                     version = ""
                     continue
                 version = ""
-                self._failed(error)
+                self.failed(error)
                 self._stopped.wait(POLL_SECONDS)
             except CommandError as error:
-                self._failed(error)
+                self.failed(error)
                 self._stopped.wait(pause)
                 # A connection that breaks in a quiet moment loses nothing, but who knows when it broke.
                 version, pause = "", min(pause * 2, POLL_SECONDS)
@@ -146,7 +146,8 @@ class Mirror(Generic[T]):
                 break
         return version
 
-    def _failed(self, error: CommandError) -> None:
+    def failed(self, error: CommandError) -> None:
+        """What was known stays, and is said to be old."""
         with self._lock:
             self._problem = f"{error.problem} {error.next_step}".strip()
             self._version += 1

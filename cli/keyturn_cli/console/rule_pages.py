@@ -60,6 +60,7 @@ def list_rules(call: Call) -> Response:
         snapshot=snapshot,
         audited=audited,
         counts=call.console.counts.read() if audited else Counts(),
+        clients=call.console.clients.snapshot(),
         holders=call.console.holders(),
         address=address,
     )
@@ -86,7 +87,8 @@ def explain(call: Call) -> Response:
         "denials": None,
         "problem": "",
         "next_step": "",
-        "stale": console.rules.snapshot().problem or console.clients.snapshot().problem,
+        "rules": console.rules.snapshot(),
+        "clients": console.clients.snapshot(),
     }
     if context["asked"]["request_id"]:
         context["denials"] = console.service.denials(context["asked"]["request_id"])
@@ -100,9 +102,16 @@ def explain(call: Call) -> Response:
 
 def _explained(call: Call, asked: Mapping[str, Any]) -> dict[str, Any]:
     method, target, host = parse_request(asked["method"], asked["url"])
+    if not call.console.rules.snapshot().loaded:
+        raise NotPossible("As long as the rules can't be read, nothing can be said of a request.")
     request = Asked(method, target, host, asked["backoffice"])
     index = call.console.rule_index()
-    rows = call.console.clients.snapshot().items.values()
+    clients = call.console.clients.snapshot()
+    if asked["client"] and not clients.loaded:
+        raise NotPossible(
+            "As long as the clients can't be read, nothing can be said of one. Name its permissions instead."
+        )
+    rows = clients.items.values()
     row = _row(rows, asked["client"]) if asked["client"] else None
     permissions = asked["permissions"].split()
     account = index.account(request, rows, row, permissions or None, call.now)

@@ -6,6 +6,10 @@
   const main = document.querySelector("main[data-watch]");
   if (!main || !("EventSource" in window)) return;
   const announce = document.getElementById("announce");
+  const address = new URL(main.dataset.watch, location.href);
+  let events = null;
+  let failures = 0;
+  let over = false;
   let loading = false;
   let again = false;
 
@@ -14,6 +18,7 @@
     loading = true;
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      if (answer.status === 404) { end(); return; }
       if (!answer.ok) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const part of document.querySelectorAll("[data-live]")) replace(part, fresh.getElementById(part.id));
@@ -36,7 +41,37 @@
     if (changed) announce.textContent = fresh.dataset.summary;
   }
 
-  const events = new EventSource(main.dataset.watch);
-  events.addEventListener("change", refresh);
-  addEventListener("pagehide", () => events.close());
+  // What the page shows is not there any more: nothing on it can be done.
+  function end() {
+    over = true;
+    close();
+    for (const button of main.querySelectorAll("button")) button.disabled = true;
+    document.getElementById("gone").hidden = false;
+  }
+
+  function close() {
+    events?.close();
+    events = null;
+  }
+
+  // A browser opens six connections to a host, for all of its tabs together, and each listener holds one. So only pages that are seen
+  // listen; one that comes to the front again says what it saw last, and is told at once if there is something newer.
+  function listen() {
+    if (events || over || document.hidden) return;
+    const opened = new EventSource(address);
+    events = opened;
+    opened.addEventListener("open", () => { failures = 0; document.getElementById("ended").hidden = true; });
+    opened.addEventListener("change", (event) => { address.searchParams.set("seen", event.data); refresh(); });
+    opened.addEventListener("error", () => {
+      // One failure is a hiccup, such as a laptop's sleep; the browser tries again after three seconds.
+      failures += 1;
+      if (failures > 1) document.getElementById("ended").hidden = false;
+      if (opened.readyState === EventSource.CLOSED && events === opened) { close(); setTimeout(listen, 5000); }
+    });
+  }
+
+  document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else listen(); });
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", listen);
+  listen();
 })();

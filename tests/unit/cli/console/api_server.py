@@ -14,6 +14,7 @@ from keyturn_cli.console.counts import AuditCounts
 from keyturn_cli.console.guard import Door, Guard
 from keyturn_cli.console.service import Service
 from keyturn_cli.console.site import site
+from keyturn_cli.errors import CommandError
 from keyturn_cli.kube import Kube, Object
 
 NOW = 1_800_000_000.0
@@ -187,7 +188,10 @@ class Page:
     def refresh(self) -> None:
         """As the watches would."""
         for mirror in self.console.mirrors.values():
-            mirror.list_once()
+            try:
+                mirror.list_once()
+            except CommandError as error:
+                mirror.failed(error)
 
 
 def page(server: ApiServer, **options: Any) -> Page:

@@ -219,6 +219,63 @@ def test_who_may_call_is_told_with_the_chain_and_the_reason() -> None:
     assert "Allowed (Allowed)" in described
 
 
+@pytest.mark.parametrize(
+    ("unread", "path", "said", "unsaid"),
+    [
+        pytest.param("clientcredentials", "/clients", "The clients can't be read.", "There is no", id="clients"),
+        pytest.param("accessrules", "/rules", "The rules can't be read.", "There is no", id="rules"),
+        pytest.param("signingkeys", "/keys", "The signing keys can't be read.", "There is no", id="keys"),
+        pytest.param(
+            "clientcredentials", "/rules", "The clients can't be read.", "0 clients", id="holders of permissions"
+        ),
+        pytest.param("accessrules", "/clients/billing", "not known", "no route", id="what a permission opens"),
+        pytest.param(
+            "accessrules", "/explain?url=/orders", "nothing can be said of a request", "Denied", id="a decision"
+        ),
+        pytest.param("clientcredentials", "/explain?url=/orders", "nobody can be named", "no client", id="callers"),
+        pytest.param(
+            "clientcredentials",
+            "/explain?url=/orders&client=billing",
+            "nothing can be said of one",
+            "No client has",
+            id="a caller by name",
+        ),
+    ],
+)
+def test_what_can_not_be_read_is_not_said_to_be_absent(unread: str, path: str, said: str, unsaid: str) -> None:
+    server = full()
+    server.refused = {("list", unread)}
+    text = text_of(page(server).get(path).text)
+    assert said in text
+    assert unsaid not in text
+    # Whoever may read it is told what there is, or that there is nothing.
+    assert said not in text_of(page(full()).get(path).text)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/clients", "There is no client in namespace shop yet."),
+        ("/rules", "There is no AccessRule in namespace shop yet."),
+        ("/keys", "There is no SigningKey in namespace shop."),
+    ],
+)
+def test_an_empty_namespace_is_said_to_be_empty_and_a_search_without_a_result_is_not(path: str, said: str) -> None:
+    assert said in text_of(page(ApiServer()).get(path).text)
+    found = text_of(page(full()).get(f"{path}?q=nothing-of-this-name").text)
+    assert "There is no" not in found
+    assert ("Show all" in found) is (path != "/keys")
+
+
+def test_a_deletion_is_told_on_the_list_and_only_a_name_is_repeated() -> None:
+    shown = page(full())
+    assert "billing was deleted." in text_of(shown.get("/clients?deleted=billing").text)
+    for name in ("<b>", "all your clients", "x" * 300):
+        assert "was deleted." not in text_of(shown.get("/clients", params={"deleted": name}).text).replace(
+            "not there any more: it was deleted.", ""
+        )
+
+
 def not_ready(reason: str, message: str = "") -> dict[str, Any]:
     return {"conditions": [ready(status="False", reason=reason, message=message)]}
 
