@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 MAX_FORM_BYTES: Final = 128 * 1024
 MAX_FIELDS: Final = 2_000
-MAX_STREAMS: Final = 32
+# A browser opens six connections to a host over HTTP/1.1, for all of its tabs together: two are left for everything else.
+MAX_STREAMS: Final = 4
 LOOK_SECONDS: Final = 0.3
 PAUSE_SECONDS: Final = 1.0
 BEAT_SECONDS: Final = 15.0
@@ -244,7 +245,8 @@ def _events(console: Console) -> Callable[[Request], Any]:
         else:
             raise HTTPException(404)
         if console.streams >= MAX_STREAMS:
-            raise HTTPException(503, "Too many pages are open.")
+            # HTML, 9.2.2: this tells the browser to stop asking; the page then looks from time to time.
+            return Response(status_code=204)
         return StreamingResponse(
             changes(console, look, request.query_params.get("seen", "")), media_type="text/event-stream"
         )

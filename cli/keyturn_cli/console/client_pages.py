@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
+from keyturn.reasons import WARNINGS
+
 from ..change import manifest_of
 from ..client_view import Comparison, view
 from ..errors import Exit
@@ -65,6 +67,7 @@ def show_client(call: Call) -> Response:
         rules=console.rules.snapshot(),
         opened={name: index.opened_by(name) for name in names_of(client.permissions)},
         names_of=names_of,
+        warnings=WARNINGS,
         created_by=(obj["metadata"].get("annotations") or {}).get("keyturn.dev/created-by", ""),
         software=" ".join(str(registration.get(name, "")) for name in ("softwareId", "softwareVersion")).strip(),
         manifest=to_yaml(manifest_of(obj)),

@@ -31,7 +31,7 @@ def date(at: float | None) -> str:
     """A time as people write it, in UTC like everything in the cluster; a dash where there is none."""
     if at is None:
         return "-"
-    return datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d %H:%M\u00a0UTC")
 
 
 def iso(at: float) -> str:

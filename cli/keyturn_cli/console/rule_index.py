@@ -128,13 +128,13 @@ class RuleIndex:
         asked: Asked,
         rows: Collection[Row],
         row: Row | None,
-        permissions: Collection[str] | None,
+        described: tuple[Collection[str], Collection[str]] | None,
         now: float,
     ) -> dict[str, Any]:
-        """The whole account of a decision, for a client, or for a caller with these permissions (None: without a token)."""
-        subject = None if permissions is None else Subject(frozenset(permissions))
-        audiences: tuple[str, ...] = ()
-        caller: dict[str, Any] = {"kind": "anonymous" if permissions is None else "described"}
+        """The whole account of a decision, for a client, or for a caller with these permissions and audiences (None: without a token)."""
+        permissions, audiences = described or ((), ())
+        subject = None if described is None else Subject(frozenset(permissions))
+        caller: dict[str, Any] = {"kind": "anonymous" if described is None else "described"}
         if row is not None:
             client = row.client
             subject, audiences = Subject(frozenset(row.held)), client.audiences.granted

@@ -79,6 +79,7 @@ def explain(call: Call) -> Response:
             "url": query.get("url", "").strip()[:MAX_URL],
             "client": query.get("client", "").strip()[:256],
             "permissions": query.get("permissions", "").strip()[:MAX_URL],
+            "audiences": query.get("audiences", "").strip()[:MAX_URL],
             "backoffice": query.get("backoffice") == "1",
             "request_id": query.get("request-id", "").strip()[:256],
         },
@@ -113,16 +114,18 @@ def _explained(call: Call, asked: Mapping[str, Any]) -> dict[str, Any]:
         )
     rows = clients.items.values()
     row = _row(rows, asked["client"]) if asked["client"] else None
-    permissions = asked["permissions"].split()
-    account = index.account(request, rows, row, permissions or None, call.now)
-    # Those that decide this request before the others.
+    permissions, audiences = asked["permissions"].split(), asked["audiences"].split()
+    account = index.account(
+        request, rows, row, (permissions, audiences) if permissions or audiences else None, call.now
+    )
     deciding = {route["rule"] for reading in account["readings"] for route in reading["routes"]}
     return {
         "account": account,
         "caller_unready": row.unready if row is not None and row.applied else "",
         "callers": index.callers(request, rows, call.now),
         "holders": call.console.holders(),
-        "unready": sorted(index.unready, key=lambda rule: rule.ref not in deciding),
+        "unready": (unready := [rule for rule in index.unready if rule.ref in deciding]),
+        "others_unready": len(index.unready) - len(unready),
         "unseen": call.console.unseen(),
     }
 

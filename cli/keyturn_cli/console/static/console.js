@@ -6,6 +6,7 @@
   const main = document.querySelector("main[data-watch]");
   if (!main || !("EventSource" in window)) return;
   const announce = document.getElementById("announce");
+  const LOOK_MS = 5000;
   const address = new URL(main.dataset.watch, location.href);
   let events = null;
   let failures = 0;
@@ -18,9 +19,10 @@
     loading = true;
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-      if (answer.status === 404) { end(); return; }
-      if (!answer.ok) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      // Whoever knows nothing of this path is another console, at the same port.
+      if (answer.status === 404) end(fresh.getElementById("problem") ? "gone" : "ended");
+      if (!answer.ok) return;
       for (const part of document.querySelectorAll("[data-live]")) replace(part, fresh.getElementById(part.id));
     } catch {
       // The console has ended, or is busy; the next change tries again.
@@ -42,11 +44,11 @@
   }
 
   // What the page shows is not there any more: nothing on it can be done.
-  function end() {
+  function end(why) {
     over = true;
     close();
     for (const button of main.querySelectorAll("button")) button.disabled = true;
-    document.getElementById("gone").hidden = false;
+    document.getElementById(why).hidden = false;
   }
 
   function close() {
@@ -55,7 +57,8 @@
   }
 
   // A browser opens six connections to a host, for all of its tabs together, and each listener holds one. So only pages that are seen
-  // listen; one that comes to the front again says what it saw last, and is told at once if there is something newer.
+  // listen; one that comes to the front again says what it saw last, and is told at once if there is something newer. Where many
+  // windows are seen side by side, the server lets the first few listen, and the others look from time to time.
   function listen() {
     if (events || over || document.hidden) return;
     const opened = new EventSource(address);
@@ -63,10 +66,14 @@
     opened.addEventListener("open", () => { failures = 0; document.getElementById("ended").hidden = true; });
     opened.addEventListener("change", (event) => { address.searchParams.set("seen", event.data); refresh(); });
     opened.addEventListener("error", () => {
-      // One failure is a hiccup, such as a laptop's sleep; the browser tries again after three seconds.
-      failures += 1;
-      if (failures > 1) document.getElementById("ended").hidden = false;
-      if (opened.readyState === EventSource.CLOSED && events === opened) { close(); setTimeout(listen, 5000); }
+      if (opened.readyState !== EventSource.CLOSED) {
+        // One failure is a hiccup, such as a laptop's sleep; the browser tries again after three seconds.
+        failures += 1;
+        if (failures > 1) document.getElementById("ended").hidden = false;
+      } else if (events === opened) {
+        close();
+        setTimeout(() => { if (!document.hidden && !over) refresh(); listen(); }, LOOK_MS);
+      }
     });
   }
 

@@ -197,6 +197,7 @@ def test_rules_show_what_each_route_needs_and_who_has_it() -> None:
     assert 'expression "refunds:write" in permissions' in text.replace("&#34;", '"')
     assert "/open ALL all public" in text
     assert "shop/shop contradicts shop/third at ALL /orders" in text
+    assert "shop/third contradicts" not in text
     assert "clients?permission=orders%3Aread" in html
 
 
@@ -217,6 +218,27 @@ def test_who_may_call_is_told_with_the_chain_and_the_reason() -> None:
     assert "but the client is suspended" in suspended
     described = text_of(page(server).get("/explain?url=/orders/7&permissions=orders:read").text)
     assert "Allowed (Allowed)" in described
+    server.put(rule("narrow", needs("/narrow", "orders:read"), audiences=["orders", "stock"]))
+    shown = page(server)
+    none = text_of(shown.get("/explain?url=/narrow&permissions=orders:read").text)
+    assert "Denied (AudienceNotAllowed)" in none
+    # Why those that hold the permission can't call it, either.
+    assert "needs a token for one of orders, stock" in none
+    assert "Allowed (Allowed)" in text_of(
+        shown.get("/explain?url=/narrow&permissions=orders:read&audiences=stock").text
+    )
+
+
+def test_a_client_shows_what_its_status_warns_of() -> None:
+    warning = {"type": "KeysExpiring", "status": "True", "reason": "KeyEndsSoon", "message": "2026-01 ends soon"}
+    over = {"type": "TokensInvalidated", "status": "False", "reason": "Over", "message": "long ago"}
+    server = ApiServer()
+    server.put(client("billing", "orders:read", status={"conditions": [ready(), warning, over]}))
+    html = page(server).get("/clients/billing").text
+    assert '<p class="notice warning">KeysExpiring: 2026-01 ends soon</p>' in html
+    assert '<p class="notice warning">TokensInvalidated' not in html
+    # It has not registered itself: it has asked for nothing.
+    assert "Asked for" not in html
 
 
 @pytest.mark.parametrize(
@@ -295,7 +317,9 @@ def test_what_is_not_ready_is_named_beside_the_answer() -> None:
     )
     assert "Denied: not logged in" in text
     assert "but nothing of the client is in force: ClientIdTaken" in text
-    assert "AccessRule outside (NotGranted): may not use" in text
+    assert "1 other rule is not ready; see all rules" in text
+    decided = text_of(shown.get("/explain?url=/refunds").text)
+    assert "since they are not ready: AccessRule outside (NotGranted): may not use" in decided
     assert "AccessRule outside (NotGranted): may not use" in text_of(shown.get("/rules").text)
     one = text_of(shown.get("/explain?url=/orders&client=mistaken").text)
     assert "This client is not ready (InvalidKey)" in one
