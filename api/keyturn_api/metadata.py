@@ -92,7 +92,6 @@ def _own(settings: ApiSettings) -> dict[str, Any]:
         "jwks_uri": f"{base}{JWKS}",
         "grant_types_supported": [GRANT_TYPE],
         "response_types_supported": [],
-        "service_documentation": f"{base}/docs",
     }
     # The same clients prove themselves in the same ways at all of them.
     for endpoint in ("token", "introspection", "revocation"):
@@ -141,7 +140,7 @@ def _additions(settings: ApiSettings) -> dict[str, Any]:
 # All that this service says of itself under some settings. Endpoints of other services may stand in the file beside them.
 _RESERVED: Final = frozenset(
     {
-        *("issuer", "jwks_uri", "grant_types_supported", "response_types_supported", "service_documentation"),
+        *("issuer", "jwks_uri", "grant_types_supported", "response_types_supported"),
         *("subject_types_supported", "id_token_signing_alg_values_supported"),
         *(f"{endpoint}_endpoint" for endpoint in ("token", "introspection", "revocation", "registration")),
         *(

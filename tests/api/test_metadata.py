@@ -35,7 +35,6 @@ EXAMINED = {
     "issuer": "test_its_issuer_is_that_of_its_tokens",
     "jwks_uri": "test_its_issuer_is_that_of_its_tokens",
     "id_token_signing_alg_values_supported": "test_its_issuer_is_that_of_its_tokens",
-    "service_documentation": "test_its_documentation_is_there",
     "grant_types_supported": "test_a_grant_type_that_is_not_listed_is_refused",
     "response_types_supported": "test_an_endpoint_that_is_not_listed_is_not_there",
     "subject_types_supported": "test_its_issuer_is_that_of_its_tokens",
@@ -193,8 +192,3 @@ async def test_its_issuer_is_that_of_its_tokens(shared: Running) -> None:
     # One and the same subject for everybody who reads a token.
     assert document["subject_types_supported"] == ["public"]
     assert claims["sub"] == "team.secret"
-
-
-async def test_its_documentation_is_there(shared: Running) -> None:
-    answer = await shared.http.get(place((await read(shared))["service_documentation"]))
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
