@@ -47,9 +47,12 @@ def examine(
     only: str | None = None,
     checks: Sequence[str] = CHECKS,
     examples: int = 15,
+    parameters: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
 ) -> Examined:
     """Asks every operation of the document (or those whose path matches `only`), with `headers` in each request.
 
+    `parameters`: values for parameters by their name, in place of random ones. `without`: methods to leave out.
     `examples`: how many random requests an operation gets at most, besides those that cover its parameters one by one.
     """
     report, traffic = folder / "report.json", folder / "traffic.har"
@@ -59,6 +62,10 @@ def examine(
     command += ["--report", "json,har", "--report-json-path", str(report), "--report-har-path", str(traffic)]
     for name, value in (headers or {}).items():
         command += ["--header", f"{name}:{value}"]
+    if parameters:
+        command[1:1] = ["--config-file", str(_configuration(folder, parameters))]
+    for method in without:
+        command += ["--exclude-method", method]
     if only is not None:
         command += ["--include-path-regex", only]
     done = subprocess.run(
@@ -75,3 +82,10 @@ def examine(
         (one["request"]["method"], urlsplit(one["request"]["url"]).path, one["response"]["status"]) for one in entries
     )
     return Examined(operations["selected"], operations["tested"], told["test_cases"]["generated"], failures, answers)
+
+
+def _configuration(folder: Path, parameters: Mapping[str, str]) -> Path:
+    path = folder / "schemathesis.toml"
+    lines = [f"{name} = {json.dumps(value)}" for name, value in parameters.items()]
+    path.write_text("\n".join(["[parameters]", *lines, ""]), encoding="utf-8")
+    return path

@@ -13,11 +13,20 @@ from keyturn import __version__
 from keyturn.snapshot import Snapshot
 from keyturn_api import docs, docs_page
 from keyturn_api.addresses import CallerAddresses
+from keyturn_api.docs_parts import answer as documented_answer
+from keyturn_api.docs_parts import curl
 from keyturn_api.errors import SERVER_ERROR, ApiError
 from keyturn_api.http import Disconnected, Receive, Response, Scope, Send, oauth_error, problem, request_id
 from keyturn_api.http_protocol import CONNECTION
 from keyturn_api.logs import get_logger
-from keyturn_api.metadata import JWKS, metadata_paths, oauth_metadata, openid_configuration
+from keyturn_api.metadata import (
+    JWKS,
+    OAUTH_METADATA,
+    OPENID_CONFIGURATION,
+    metadata_paths,
+    oauth_metadata,
+    openid_configuration,
+)
 from keyturn_api.metrics import STARTED, Metrics
 from keyturn_api.readiness import Readiness
 from keyturn_api.settings import ApiSettings
@@ -122,31 +131,61 @@ def build_framework(
     )
     docs_page.add(app, prefix)
     static = oauth_metadata(settings, registration=registration)  # read once: a file that cannot be read ends the start
+    # The probes are for who is at the pod: nothing publishes them.
+    at_the_pod = f"{'http' if settings.tls_cert_file is None else '--insecure https'}://127.0.0.1:{settings.http_port}"
+    not_ready = documented_answer(
+        "It may not: `reasons` says why.", example={"status": "not ready", "reasons": ["snapshot_not_loaded"]}
+    )
+
+    def shown(url: str) -> str:
+        return curl(f"curl --fail-with-body --silent {url}").strip()
+
     # More than one path is one document: only the first stands in the documentation.
     places = metadata_paths(settings)
     for number, path in enumerate(places["oauth"]):
 
         @app.get(
-            path, tags=["Metadata"], summary="Authorization server metadata (RFC 8414)", include_in_schema=not number
+            path,
+            tags=["Metadata"],
+            summary="Authorization server metadata (RFC 8414)",
+            description=shown(f"{settings.base_url}{OAUTH_METADATA}"),
+            include_in_schema=not number,
         )
         async def authorization_server() -> JSONResponse:
             return JSONResponse(static, headers={"cache-control": "public, max-age=300"})
 
     for number, path in enumerate(places["openid"]):
 
-        @app.get(path, tags=["Metadata"], summary="OpenID Connect discovery document", include_in_schema=not number)
+        @app.get(
+            path,
+            tags=["Metadata"],
+            summary="OpenID Connect discovery document",
+            description=shown(f"{settings.base_url}{OPENID_CONFIGURATION}"),
+            include_in_schema=not number,
+        )
         async def discovery() -> JSONResponse:
             document = openid_configuration(static, snapshot)
             return JSONResponse(document, headers={"cache-control": "public, max-age=300"})
 
     for number, root in enumerate(dict.fromkeys(("", prefix))):
 
-        @app.get(f"{root}/healthz", tags=["Probes"], summary="Is the process alive?", include_in_schema=not number)
+        @app.get(
+            f"{root}/healthz",
+            tags=["Probes"],
+            summary="Is the process alive?",
+            description=shown(f"{at_the_pod}{root}/healthz"),
+            include_in_schema=not number,
+        )
         async def healthz() -> dict[str, str]:
             return {"status": "ok"}
 
         @app.get(
-            f"{root}/readyz", tags=["Probes"], summary="May the service get requests?", include_in_schema=not number
+            f"{root}/readyz",
+            tags=["Probes"],
+            summary="May the service get requests?",
+            description=shown(f"{at_the_pod}{root}/readyz"),
+            responses={503: not_ready},
+            include_in_schema=not number,
         )
         async def readyz() -> JSONResponse:
             reasons = readiness.refresh()

@@ -9,7 +9,9 @@ PROBES_TAG: Final = {"name": "Probes", "description": "For Kubernetes and load b
 TAGS: Final = (token_docs.TAG, registration_docs.TAG, gateway_docs.TAG, token_docs.METADATA_TAG, PROBES_TAG)
 DESCRIPTION: Final = """Each operation shows how to call it with curl. The examples take from the environment what is yours:
 `CLIENT_ID` and `CLIENT_SECRET`, or a signed `ASSERTION` (`keyturn token --help` makes one from a private key), and the
-`TOKEN` that the service gave for it.
+`TOKEN` that the service gave for it. Registering takes an `INITIAL_ACCESS_TOKEN`; its answer has the `REGISTRATION_CLIENT_URI`
+and the `REGISTRATION_ACCESS_TOKEN`. What people and internal callers may do takes a `KUBERNETES_TOKEN`
+(`kubectl create token NAME --audience <issuer>/admin`).
 """
 SECURITY_SCHEMES: Final[dict[str, Any]] = {
     "accessToken": {

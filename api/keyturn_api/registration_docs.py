@@ -1,6 +1,9 @@
 """The OpenAPI of registration, written for people."""
 
+import json
 from typing import Any, Final
+
+from keyturn_api.docs_parts import curl, problem
 
 TAG: Final = {"name": "Registration", "description": "For portals and clients: become a client, and change one's keys."}
 _EXAMPLE_KEY: Final = {
@@ -127,23 +130,69 @@ _DESCRIPTIONS: Final = {
     400: "The request is wrong: `error` says in what.",
     401: "The token is missing or does not count.",
     403: "The caller may not do this.",
-    404: "This installation has no such endpoint.",
     405: "Another method is meant: see Allow.",
     413: "The body is too long.",
     429: "Too many: see Retry-After.",
-    503: "Nothing was done. Try again: see Retry-After.",
 }
+_UNAVAILABLE: Final = "Nothing was done. Try again: see Retry-After."
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Documented refusals."""
+# What `curl` sends in the commands below; the environment has the rest.
+_JSON_BODY: Final = '--header "Content-Type: application/json"'
+_MANAGED: Final = ('"$REGISTRATION_CLIENT_URI"', '--header "Authorization: Bearer $REGISTRATION_ACCESS_TOKEN"')
+
+
+def register_command(url: str) -> str:
+    """How to register a client that gets a secret."""
+    return _sent(url, "INITIAL_ACCESS_TOKEN", {"client_name": "Orders report", "scope": "orders:read"})
+
+
+def clients_command(url: str) -> str:
+    """How an internal caller makes such a client."""
+    made = {"client_name": "Orders report", "permissions": ["orders:read"], "audience": ["orders"]}
+    return _sent(url, "KUBERNETES_TOKEN", made)
+
+
+def read_command() -> str:
+    """How a client reads its registration, with what it was told when it was registered."""
+    return curl("curl --fail-with-body --silent", *_MANAGED)
+
+
+def update_command() -> str:
+    """How a client changes its description."""
+    # What the single quotes leave to the shell is the id alone.
+    body = """--data '{"client_id": "'"$CLIENT_ID"'", "client_name": "Monthly orders report"}'"""
+    return curl("curl --fail-with-body --silent --request PUT", *_MANAGED, _JSON_BODY, body)
+
+
+def delete_command() -> str:
+    """How a client ends itself."""
+    return curl("curl --fail-with-body --silent --request DELETE", *_MANAGED)
+
+
+def _sent(url: str, token: str, body: dict[str, Any]) -> str:
+    return curl(
+        f"curl --fail-with-body --silent {url}",
+        f'--header "Authorization: Bearer ${token}"',
+        _JSON_BODY,
+        f"--data '{json.dumps(body)}'",
+    )
+
+
+def errors(*statuses: int, unavailable: str = _UNAVAILABLE) -> dict[int | str, dict[str, Any]]:
+    """Documented refusals. `unavailable`: what a 503 says of what was done."""
     schema = {"$ref": "#/components/schemas/OAuthError"}
-    described: dict[int | str, str] = {status: _DESCRIPTIONS[status] for status in statuses}
-    described["default"] = "An unexpected failure; `error_description` names its id in the log."
+    described = {status: _DESCRIPTIONS[status] for status in statuses}
+    described |= {500: "An unexpected failure; `error_description` names its id in the log.", 503: unavailable}
     return {
         status: {"description": text, "content": {"application/json": {"schema": schema}}}
-        for status, text in described.items()
+        for status, text in sorted(described.items())
     }
+
+
+def no_such_client_path() -> dict[int | str, dict[str, Any]]:
+    """The answer where the path's last part holds a slash, which no client id has."""
+    return {404: problem("No such endpoint: the path names no client.")}
 
 
 def information(description: str) -> dict[str, Any]:

@@ -25,11 +25,15 @@ def add_routes(
     prefix: str,
     metrics: Metrics,
     *,
+    base_url: str,
     registration: Registration | None,
     configuration: ClientConfiguration | None,
     clients: Registration | None,
 ) -> None:
-    """Adds what this installation has: without registration or administration their paths are not there."""
+    """Adds what this installation has: without registration or administration their paths are not there.
+
+    `base_url`: where callers reach the service, for the commands that are shown.
+    """
 
     async def answered(request: Request, endpoint: str, work: Awaitable[Response]) -> FastApiResponse:
         identifier = request_id(request.scope)
@@ -77,9 +81,10 @@ def add_routes(
             methods=["POST"],
             summary="Register a client (RFC 7591)",
             description="Makes a ClientCredential that grants nothing until somebody approves it. Once the answer is there, the client "
-            "can get tokens. Who may register: see the mode of this installation; mostly whoever has an initial access token.",
+            "can get tokens. Who may register: see the mode of this installation; mostly whoever has an initial access token."
+            f"{docs.register_command(base_url + REGISTER)}",
             status_code=201,
-            responses={201: docs.information("The client."), **docs.errors(400, 401, 405, 413, 429, 503)},
+            responses={201: docs.information("The client."), **docs.errors(400, 401, 405, 413, 429)},
             openapi_extra={
                 "requestBody": docs.body("ClientMetadata", docs.REGISTER_EXAMPLES),
                 "security": [{"initialAccessToken": []}, {}],
@@ -101,12 +106,14 @@ def add_routes(
             return await answered(request, "registration", configuration.delete(client_id, request.scope))
 
         security: dict[str, Any] = {"security": [{"registrationToken": []}]}
+        nobody = docs.no_such_client_path()
         app.add_api_route(
             one,
             read,
             methods=["GET"],
             summary="Read one's own registration (RFC 7592)",
-            responses={200: docs.information("The client."), **docs.errors(401, 403, 405, 503)},
+            description=f"What is registered, with what was granted.{docs.read_command()}",
+            responses={200: docs.information("The client."), **docs.errors(401, 403, 405), **nobody},
             openapi_extra=security,
             **shared,
         )
@@ -116,8 +123,9 @@ def add_routes(
             methods=["PUT"],
             summary="Change one's own keys and description (RFC 7592)",
             description="Replaces them, and the registration token: the answer has the new one. To change keys without a gap, send the new "
-            "key beside the old one, use it, then send it alone.",
-            responses={200: docs.information("The client."), **docs.errors(400, 401, 403, 405, 413, 429, 503)},
+            "key beside the old one in `jwks`, use it, then send it alone."
+            f"{docs.update_command()}",
+            responses={200: docs.information("The client."), **docs.errors(400, 401, 403, 405, 413, 429), **nobody},
             openapi_extra={"requestBody": docs.body("ClientUpdate", docs.UPDATE_EXAMPLES), **security},
             **shared,
         )
@@ -126,9 +134,17 @@ def add_routes(
             delete,
             methods=["DELETE"],
             summary="Delete one's own registration (RFC 7592)",
-            description="Tokens of the client no longer count when the answer is there.",
+            description=f"Tokens of the client no longer count when the answer is there.{docs.delete_command()}",
             status_code=204,
-            responses={204: {"description": "The client is gone."}, **docs.errors(401, 403, 405, 503)},
+            responses={
+                204: {"description": "The client is gone."},
+                **docs.errors(
+                    *(401, 403, 405),
+                    unavailable="The client may be deleted already, and its tokens may count for a moment. Try again: see Retry-After; "
+                    "a 401 then says that it is gone.",
+                ),
+                **nobody,
+            },
             openapi_extra=security,
             **shared,
         )
@@ -144,9 +160,10 @@ def add_routes(
             create,
             methods=["POST"],
             summary="Make a client, as an internal caller",
-            description="For callers that Kubernetes RBAC lets create ClientCredentials in the installation's namespace.",
+            description="For callers that Kubernetes RBAC lets create ClientCredentials in the installation's namespace."
+            f"{docs.clients_command(base_url + CLIENTS)}",
             status_code=201,
-            responses={201: docs.information("The client."), **docs.errors(400, 401, 403, 405, 413, 429, 503)},
+            responses={201: docs.information("The client."), **docs.errors(400, 401, 403, 405, 413, 429)},
             openapi_extra={
                 "requestBody": docs.body("InternalClient", docs.CLIENTS_EXAMPLES),
                 "security": [{"kubernetesToken": []}],

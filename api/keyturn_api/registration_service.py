@@ -32,6 +32,7 @@ class RegistrationService:
     registration: Registration
     configuration: ClientConfiguration
     upkeep: RegistrationUpkeep
+    base_url: str
     open_to_clients: bool
     open_to_internal: bool
 
@@ -41,6 +42,7 @@ class RegistrationService:
             app,
             prefix,
             metrics,
+            base_url=self.base_url,
             registration=self.registration if self.open_to_clients else None,
             configuration=self.configuration,
             clients=self.registration if self.open_to_internal else None,
@@ -72,6 +74,7 @@ def build_registration(
         registration,
         configuration,
         RegistrationUpkeep(snapshot, registrar, pending_ttl=settings.registration_pending_ttl),
+        base_url=settings.base_url,
         open_to_clients=settings.registration != "disabled",
         open_to_internal=administration.enabled,
     )

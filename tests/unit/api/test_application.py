@@ -83,6 +83,14 @@ async def test_what_is_outside_the_prefix_is_not_there() -> None:
         assert (await http.get("/p/openapi.json")).json()["paths"].keys() >= {"/p/oauth/token", "/p/auth"}
 
 
+async def test_the_document_names_the_answer_of_a_process_that_is_not_ready() -> None:
+    async with client() as http:
+        answer = await http.get("/readyz")
+        documented = (await http.get("/openapi.json")).json()["paths"]["/readyz"]["get"]["responses"]
+    assert answer.status_code == 503
+    assert documented["503"]["content"]["application/json"]["example"].keys() == answer.json().keys()
+
+
 @pytest.mark.parametrize("path", ["/register/", "/docs/", "/healthz/", "/.well-known/oauth-authorization-server/"])
 async def test_no_path_is_put_right_by_a_redirect_to_plain_http(path: str) -> None:
     async with client() as http:

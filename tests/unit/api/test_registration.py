@@ -562,6 +562,23 @@ async def test_an_unexpected_failure_is_a_500_with_an_id_and_no_cause(place: Pla
     assert "uid" not in answer.text
 
 
+async def test_each_operation_is_documented_with_a_command_and_with_each_refusal(make: Callable[..., Place]) -> None:
+    place = make(internal=True)
+    paths = (await place.http.get("/openapi.json")).json()["paths"]
+    operations = [
+        (method, path) for path, item in paths.items() for method in item if path.startswith(("/register", "/clients"))
+    ]
+    assert len(operations) == 5
+    for method, path in operations:
+        operation = paths[path][method]
+        assert "```sh\ncurl " in operation["description"], path
+        assert "default" not in operation["responses"]
+        assert operation["responses"].keys() >= {"401", "405", "408", "431", "500", "503"}
+    assert "Nothing was done" not in paths["/register/{client_id}"]["delete"]["responses"]["503"]["description"]
+    slashed = await place.http.get("/register/a%2Fb")
+    assert str(slashed.status_code) in paths["/register/{client_id}"]["get"]["responses"]
+
+
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [("/register", "POST"), ("/register/team.x", "GET, PUT, DELETE")],
