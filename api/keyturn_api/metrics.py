@@ -148,6 +148,7 @@ class Metrics:
         # What an alert looks at is there from the start, so that its first rise is seen.
         for use in STORE_USES:
             self.store_failures.labels(use)
+        self._requests.labels("http", "failed")
         build = Gauge(
             "keyturn_api_build_info",
             "1, labelled with the program's version.",

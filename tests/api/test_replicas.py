@@ -353,7 +353,10 @@ async def test_a_worker_that_dies_is_replaced(installation: Installation) -> Non
         assert await get_token(http)
 
         async def counted() -> bool:
-            return "keyturn_api_requests_total{" in (await http.get(process.metrics_url)).text
+            return (
+                'keyturn_api_requests_total{endpoint="token",outcome="ok"}'
+                in (await http.get(process.metrics_url)).text
+            )
 
         await soon(counted, within=3)
     assert process.end() == 0

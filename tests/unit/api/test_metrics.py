@@ -14,12 +14,12 @@ NAME = "keyturn_api_requests_total"
 
 
 def shown(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
-    """What a scrape shows of the requests."""
+    """What a scrape shows of the requests that there were."""
     return {
         (sample.labels["endpoint"], sample.labels["outcome"]): sample.value
         for metric in registry.collect()
         for sample in metric.samples
-        if sample.name == NAME
+        if sample.name == NAME and sample.value
     }
 
 
