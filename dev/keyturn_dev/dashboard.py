@@ -33,6 +33,11 @@ def rate(metric: str, *matchers: str) -> str:
     return f"rate({of(metric, *matchers)}[{_RATE}])"
 
 
+def each(together: str, expression: str) -> str:
+    """One value for each installation, since what one lacks must not be made up for by another's."""
+    return f"{together} by (namespace) ({expression})"
+
+
 def quantile(share: float, metric: str, *matchers: str, by: str = "") -> str:
     """Below which duration this share of what a histogram has seen lies."""
     kept = f"le, {by}" if by else "le"
@@ -52,7 +57,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Number:
-    """A single value, now. `bad`: from where it is shown in red; with `low`, below which."""
+    """A single value of each installation, now: by namespace. `bad`: from where it is shown in red; with `low`, below which."""
 
     title: str
     meaning: str
@@ -71,6 +76,9 @@ class Row:
     panels: Sequence[Chart | Number] = field(default=())
 
 
+_NAMESPACE = "{{namespace}}"
+# Without the Prometheus Operator, pods may have no name here but an address.
+_REPLICA = "{{namespace}} {{pod}} {{instance}}"
 _AUTH = 'endpoint="auth"'
 _TOKEN = 'endpoint="token"'
 _SECONDS = "keyturn_api_request_seconds"
@@ -87,38 +95,38 @@ ROWS = (
             Number(
                 "Replicas ready",
                 "API processes that may get requests.",
-                f"sum({of('keyturn_api_ready')})",
+                each("sum", of("keyturn_api_ready")),
                 bad=1,
                 low=True,
             ),
             Number(
                 "Operator acts",
                 "Whether one holds the Lease.",
-                f"sum({of('keyturn_operator_leader')})",
+                each("sum", of("keyturn_operator_leader")),
                 bad=1,
                 low=True,
             ),
             Number(
                 "Failing requests",
                 "Answered 5xx, of all.",
-                f"(sum({rate(_REQUESTS, _FAILED)}) or vector(0)) / sum({rate(_REQUESTS)})",
+                f"({each('sum', rate(_REQUESTS, _FAILED))} or 0 * {each('sum', rate(_REQUESTS))}) / {each('sum', rate(_REQUESTS))}",
                 "percentunit",
                 bad=0.01,
             ),
             Number(
                 "Snapshot age",
                 "Since the replica that is furthest behind has heard from the store.",
-                f"time() - min({of('keyturn_api_snapshot_checked_timestamp_seconds')})",
+                f"time() - {each('min', of('keyturn_api_snapshot_checked_timestamp_seconds'))}",
                 "s",
                 bad=30,
             ),
             Number(
                 "Objects not ready",
                 "ClientCredentials, AccessRules and SigningKeys whose condition Ready is not True.",
-                f"sum({_NOT_READY}) or vector(0)",
+                f"{each('sum', _NOT_READY)} or 0 * {each('sum', of('keyturn_operator_leader'))}",
                 bad=1,
             ),
-            Number("Clients", "In memory of the replicas.", f"max({of('keyturn_api_clients')})"),
+            Number("Clients", "In memory of the replicas.", each("max", of("keyturn_api_clients"))),
             Chart(
                 "Requests",
                 "By endpoint, of all replicas.",
@@ -128,8 +136,8 @@ ROWS = (
             ),
             Chart(
                 "Applied revision",
-                "Of each replica: curves that part are replicas that lag.",
-                {"{{instance}}": of("keyturn_api_applied_revision")},
+                "Of each replica: curves of one namespace that part are replicas that lag.",
+                {_REPLICA: of("keyturn_api_applied_revision")},
                 width=12,
             ),
         ),
@@ -200,7 +208,7 @@ ROWS = (
             Chart(
                 "Snapshot age",
                 "Since each replica has heard from the store.",
-                {"{{instance}}": f"time() - {of('keyturn_api_snapshot_checked_timestamp_seconds')}"},
+                {_REPLICA: f"time() - {of('keyturn_api_snapshot_checked_timestamp_seconds')}"},
                 "s",
             ),
             Chart(
@@ -237,7 +245,7 @@ ROWS = (
             Chart(
                 "Age of the sweep",
                 "Since the store was last held against all objects.",
-                {"age": f"time() - max({of('keyturn_operator_last_sweep_timestamp_seconds')})"},
+                {_NAMESPACE: f"time() - {each('max', of('keyturn_operator_last_sweep_timestamp_seconds'))}"},
                 "s",
             ),
             Chart(
@@ -263,7 +271,7 @@ ROWS = (
             Chart(
                 "Replicas",
                 "That the store has heard of.",
-                {"replicas": f"max({of('keyturn_operator_replicas')})"},
+                {_NAMESPACE: each("max", of("keyturn_operator_replicas"))},
                 width=12,
             ),
         ),
@@ -274,30 +282,30 @@ ROWS = (
             Number(
                 "Signing key's age",
                 "Since the active one signs.",
-                f"time() - max({of('keyturn_operator_signing_key_activated_timestamp_seconds')})",
+                f"time() - {each('max', of('keyturn_operator_signing_key_activated_timestamp_seconds'))}",
                 "s",
             ),
             Number(
                 "Next rotation",
                 "By the schedule.",
-                f"1000 * max({of('keyturn_operator_signing_key_next_rotation_timestamp_seconds')})",
+                f"1000 * {each('max', of('keyturn_operator_signing_key_next_rotation_timestamp_seconds'))}",
                 "dateTimeFromNow",
             ),
             Number(
                 "Keys expire",
                 "Clients with a registered key in use that ends soon.",
-                f"max({of('keyturn_operator_clients_keys_expiring')})",
+                each("max", of("keyturn_operator_clients_keys_expiring")),
                 bad=1,
             ),
             Number(
                 "Wait for approval",
                 "Registered clients without a grant.",
-                f"max({of('keyturn_operator_registrations_pending')})",
+                each("max", of("keyturn_operator_registrations_pending")),
             ),
             Chart(
                 "Signing keys",
                 "By phase.",
-                {"{{phase}}": f"max by (phase) ({of('keyturn_operator_signing_keys')})"},
+                {"{{namespace}} {{phase}}": f"max by (namespace, phase) ({of('keyturn_operator_signing_keys')})"},
             ),
         ),
     ),
@@ -317,7 +325,7 @@ def _number(panel: Number) -> stat.Panel:
             model.Threshold(value=panel.bad, color="green" if panel.low else "red"),
         ]
     thresholds = build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps)
-    target = _query(panel.expression, panel.title, now=True).ref_id("A")
+    target = _query(panel.expression, _NAMESPACE, now=True).ref_id("A")
     shown = stat.Panel().title(panel.title).description(panel.meaning).datasource(_SOURCE).unit(panel.unit)
     return shown.thresholds(thresholds).height(4).span(panel.width).with_target(target)
 

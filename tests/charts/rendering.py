@@ -156,14 +156,19 @@ def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([helm(), *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
-def render(folder: Path, name: str, *, chart: str = "keyturn") -> str:
+def render(folder: Path, name: str, *, chart: str = "keyturn", namespace: str = NAMESPACE) -> str:
     """What Helm would install of a value set. Raises AssertionError with Helm's words."""
     release, values = VALUE_SETS[name]
-    return render_values(folder, values, release=release, chart=CHARTS / chart)
+    return render_values(folder, values, release=release, chart=CHARTS / chart, namespace=namespace)
 
 
 def render_values(
-    folder: Path, values: Mapping[str, Any], *, release: str = "keyturn", chart: Path = CHARTS / "keyturn"
+    folder: Path,
+    values: Mapping[str, Any],
+    *,
+    release: str = "keyturn",
+    chart: Path = CHARTS / "keyturn",
+    namespace: str = NAMESPACE,
 ) -> str:
     """What Helm would install of these values, in a file as people keep them. Raises AssertionError with Helm's words."""
     path = folder / "values.json"
@@ -171,7 +176,7 @@ def render_values(
     if "existingSecret" not in values.get("store", {}):
         own["postgresql"] = {"auth": {"existingSecret": "database"}, **values.get("postgresql", {})}
     path.write_text(json.dumps(own), encoding="utf-8")
-    done = run_helm("template", release, str(chart), "--namespace", NAMESPACE, "--values", str(path))
+    done = run_helm("template", release, str(chart), "--namespace", namespace, "--values", str(path))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

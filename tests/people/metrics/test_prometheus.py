@@ -1,4 +1,5 @@
-"""A real Prometheus scrapes a running installation, and answers each alert's and each panel's question with data."""
+"""A real Prometheus scrapes a running installation as the chart's objects tell the Prometheus Operator to, and answers each question
+of an alert or a panel with data."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +22,52 @@ import yaml
 from keyturn.keys.state import KeyPhase
 from keyturn_dev.loopback import free_ports
 from keyturn_dev.waiting import wait_until
+from tests.charts.rendering import objects, render
 from tests.cluster.clients import World, needs, route
 from tests.documents import PROJECT
+from tests.people.metrics.alert_cases import alerts
 from tests.people.metrics.picture import page
-from tests.people.metrics.test_alerts import RULES, alerts
+from tests.people.metrics.service_monitor import OPERATORS_LABELS, scrape_config
 from tests.unit.docs.test_metrics_page import PROGRAMS, described
 
 DASHBOARD = PROJECT / "charts" / "keyturn" / "files" / "dashboard.json"
 PICTURE = PROJECT / "docs" / "images" / "dashboard.png"
 ROUNDS = 4
-# What Grafana fills in.
-VARIABLES = {"$namespace": ".*", "$__rate_interval": "30s"}
+# The labels by which each series says whose it is.
+TARGET = OPERATORS_LABELS - {"endpoint", "node"}
+# The first one waits for Helm where that has to be built.
+pytestmark = pytest.mark.timeout(1500)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What the chart makes for the Prometheus Operator, in the namespace of the installation that runs."""
+
+    rule: dict[str, Any]
+    monitors: dict[str, dict[str, Any]]
+
+    @classmethod
+    def to(cls, namespace: str, folder: Path) -> Delivered:
+        found = objects(render(folder, "everything", namespace=namespace))
+        (rule,) = (one["spec"] for one in found if one["kind"] == "PrometheusRule")
+        return cls(rule, {one["metadata"]["name"]: one for one in found if one["kind"] == "ServiceMonitor"})
+
+    def expressions(self) -> dict[str, str]:
+        return {rule["alert"]: rule["expr"] for group in self.rule["groups"] for rule in group["rules"]}
 
 
 class Prometheus:
     """Debian's own, with the alerts, looking at every program once a second."""
 
-    def __init__(self, folder: Path, targets: dict[str, list[int]]) -> None:
+    def __init__(self, folder: Path, rule: dict[str, Any], jobs: list[dict[str, Any]]) -> None:
         program = shutil.which("prometheus")
         assert program is not None, "prometheus is missing: Debian's package of this name has it"
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
-        jobs = [
-            {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{one}" for one in ports]}]}
-            for job, ports in targets.items()
-        ]
+        rules = folder / "rules.yaml"
+        rules.write_text(yaml.safe_dump(rule), encoding="utf-8")
         every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-        config = {"global": every, "rule_files": [str(RULES)], "scrape_configs": jobs}
+        config = {"global": every, "rule_files": [str(rules)], "scrape_configs": jobs}
         path = folder / "prometheus.yaml"
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
         self.log = folder / "prometheus.log"
@@ -96,11 +117,25 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def watched(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def delivered(world: World, tmp_path_factory: pytest.TempPathFactory) -> Delivered:
+    return Delivered.to(world.namespace, tmp_path_factory.mktemp("chart"))
+
+
+@pytest.fixture(scope="module")
+def watched(world: World, delivered: Delivered, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Prometheus, once it has seen traffic of every sort."""
     own = world.installation
-    targets = {"api": [one.metrics for one in own.apis], "operator": [own.operator_port]}
-    prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), targets)
+    ports = {"keyturn-api": [one.metrics for one in own.apis], "keyturn-operator": [own.operator_port]}
+    jobs = [
+        scrape_config(
+            monitor,
+            world.namespace,
+            f"{name}-metrics",
+            {f"{name}-{number}": port for number, port in enumerate(ports[name])},
+        )
+        for name, monitor in delivered.monitors.items()
+    ]
+    prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), delivered.rule, jobs)
     try:
         wait_until(prometheus.ready, "Prometheus to be ready", seconds=60)
         wait_until(lambda: prometheus.up() == ["up"] * 3, "all three targets to be up", seconds=60)
@@ -137,6 +172,11 @@ def make_traffic(world: World) -> None:
         time.sleep(1.2)
 
 
+def asked(expression: str, world: World) -> str:
+    """As Grafana asks, where this namespace is chosen."""
+    return expression.replace("$namespace", world.namespace).replace("$__rate_interval", "30s")
+
+
 def eventually(holds: Callable[[], bool], what: str) -> None:
     wait_until(holds, what, seconds=20, interval=0.5)
 
@@ -153,8 +193,8 @@ def test_every_metric_of_the_table_is_there(program: str, watched: Prometheus) -
         shown = f"{name}_bucket" if kind == "histogram" else name
         assert shown in names, name
         for series in watched.query(shown):
-            told = series["metric"].keys() - {"__name__", "job", "instance", "le"}
-            assert told == set(labels), name
+            told = series["metric"].keys() - {"__name__", "le"}
+            assert told == set(labels) | TARGET, name
     # And nothing that the table does not have.
     known = {name for name, _, _, _ in described(program)}
     ours = {one for one in names if one.startswith(f"keyturn_{program.removeprefix('keyturn-')}_")}
@@ -171,8 +211,23 @@ def test_prometheus_holds_every_alert_and_evaluates_it_without_error(watched: Pr
 
 
 @pytest.mark.parametrize("name", alerts())
-def test_an_alerts_expression_is_answered(name: str, watched: Prometheus) -> None:
-    watched.query(alerts()[name]["expr"])
+def test_an_alerts_expression_is_answered(name: str, watched: Prometheus, delivered: Delivered) -> None:
+    watched.query(delivered.expressions()[name])
+
+
+@pytest.mark.parametrize("name", alerts())
+def test_what_an_alert_looks_at_is_there(name: str, watched: Prometheus, delivered: Delivered) -> None:
+    """All but the outcomes and reasons that there are none of while all is well."""
+    selectors = set()
+    for metric, matchers in re.findall(r"(keyturn_\w+){([^}]*)}", delivered.expressions()[name]):
+        kept = [one for one in matchers.split(", ") if re.match("(namespace|endpoint|phase)=", one)]
+        selectors.add(f"{metric}{{{', '.join(kept)}}}")
+    assert selectors
+
+    def there() -> bool:
+        return all(watched.query(one) for one in selectors)
+
+    eventually(there, f"series of {selectors}")
 
 
 def test_no_alert_fires_where_all_is_well(watched: Prometheus) -> None:
@@ -192,9 +247,8 @@ def queries() -> list[Any]:
 
 
 @pytest.mark.parametrize("expression", queries())
-def test_a_panels_query_is_answered_with_data(expression: str, watched: Prometheus) -> None:
-    for variable, value in VARIABLES.items():
-        expression = expression.replace(variable, value)
+def test_a_panels_query_is_answered_with_data(expression: str, watched: Prometheus, world: World) -> None:
+    expression = asked(expression, world)
     assert "$" not in expression
 
     def answered() -> bool:
@@ -238,14 +292,16 @@ def test_objects_keys_and_replicas_are_told_as_they_are(watched: Prometheus, wor
     assert 0 <= value("time() - keyturn_operator_last_sweep_timestamp_seconds") < 400
 
 
-def test_the_picture_of_the_documents_is_made_of_this_dashboard(watched: Prometheus, tmp_path: Path) -> None:
+def test_the_picture_of_the_documents_is_made_of_this_dashboard(
+    watched: Prometheus, world: World, tmp_path: Path
+) -> None:
     """docs/images/dashboard.png; UPDATE_GOLDEN=1 puts the new one there."""
 
     def ask(expression: str) -> list[dict[str, Any]]:
-        for variable, value in VARIABLES.items():
-            expression = expression.replace(variable, value)
         now = time.time()
-        found = watched.ask("query_range", query=expression, start=str(now - 60), end=str(now), step="1")["result"]
+        found = watched.ask("query_range", query=asked(expression, world), start=str(now - 60), end=str(now), step="1")[
+            "result"
+        ]
         assert found, expression
         return list(found)
 

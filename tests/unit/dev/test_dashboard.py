@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import CollectorRegistry
 
 from keyturn_api.metrics import Metrics as ApiMetrics
-from keyturn_dev.dashboard import DASHBOARD, ROWS, Chart, render
+from keyturn_dev.dashboard import DASHBOARD, ROWS, Chart, Number, render
 from keyturn_operator.metrics import Metrics as OperatorMetrics
 
 _METRIC = re.compile(r"keyturn_[a-z_]+")
@@ -63,3 +63,11 @@ def test_a_query_asks_for_metrics_that_there_are(expression: str) -> None:
     asked = set(_METRIC.findall(expression))
     assert asked
     assert asked <= names
+
+
+@pytest.mark.parametrize("panel", [one for row in ROWS for one in row.panels if isinstance(one, Number)])
+def test_a_number_is_told_of_each_installation(panel: Number) -> None:
+    """Else the replicas of one would hide that another has none."""
+    together = re.findall(r"\b(?:sum|max|min)( by \([a-z, ]*\))? ?\(", panel.expression)
+    assert together
+    assert set(together) == {" by (namespace)"}
