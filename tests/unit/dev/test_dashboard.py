@@ -65,7 +65,10 @@ def test_a_query_asks_for_metrics_that_there_are(expression: str) -> None:
     assert asked <= names
 
 
-@pytest.mark.parametrize("panel", [one for row in ROWS for one in row.panels if isinstance(one, Number)])
+@pytest.mark.parametrize(
+    "panel",
+    [pytest.param(one, id=one.title) for row in ROWS for one in row.panels if isinstance(one, Number)],
+)
 def test_a_number_is_told_of_each_installation(panel: Number) -> None:
     """Else the replicas of one would hide that another has none."""
     together = re.findall(r"\b(?:sum|max|min)( by \([a-z, ]*\))? ?\(", panel.expression)
