@@ -146,7 +146,7 @@ def manifest(record: SecretRecord, data: Mapping[str, bytes], *, namespace: str,
         "annotations": _annotations(noted, owner),
     }
     if not noted.retain:
-        metadata["ownerReferences"] = [_owner_reference(owner)]
+        metadata["ownerReferences"] = [owner_reference(owner)]
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": _encoded(data)}
 
 
@@ -172,7 +172,7 @@ def change(found: CredentialSecret, record: SecretRecord, data: Mapping[str, byt
     if created:
         references = list(metadata.get("ownerReferences") or [])
         kept = [one for one in references if one.get("kind") != KIND or one.get("apiVersion") != API_VERSION]
-        owners = kept if noted.retain else [*kept, _owner_reference(owner)]
+        owners = kept if noted.retain else [*kept, owner_reference(owner)]
         if owners != references:
             patch["ownerReferences"] = owners or None
     body: Object = {"metadata": patch} if patch else {}
@@ -212,7 +212,8 @@ def _annotations(record: SecretRecord, owner: Object) -> dict[str, str]:
     return {WRITTEN_FOR: written_for(owner["metadata"]["name"]), RECORD: record.to_text()}
 
 
-def _owner_reference(owner: Object) -> dict[str, Any]:
+def owner_reference(owner: Object) -> dict[str, Any]:
+    """What makes a Secret go with this ClientCredential."""
     metadata = owner["metadata"]
     # blockOwnerDeletion would need a right on the object's finalizers, and could hold up its deletion.
     return {

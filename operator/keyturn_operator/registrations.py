@@ -13,8 +13,9 @@ from keyturn.records import Kind
 from keyturn.store.interface import StoreError
 from keyturn.timestamps import InvalidTimestamp, parse_rfc3339
 from keyturn_operator.context import Context
+from keyturn_operator.credential_secret import KIND, owner_reference
 from keyturn_operator.kube.client import Object, collection
-from keyturn_operator.kube.errors import KubeError, KubeUnavailable, NotFound
+from keyturn_operator.kube.errors import Conflict, KubeError, KubeUnavailable, NotFound
 from keyturn_operator.logs import get_logger
 from keyturn_operator.queue import Key
 from keyturn_operator.references import SecretReferences
@@ -30,7 +31,7 @@ GRACE: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The state with its registration. `unread`: why the Secret could not be read, to be raised after the row is written."""
+    """The state with its registration. `unread`: why the Secret was not read or given its owner, to be raised after the row is written."""
 
     state: ClientState
     problems: list[Problem]
@@ -72,11 +73,45 @@ class Registrations:
             valid=valid,
             own_secret="clientSecret" not in (obj.get("spec") or {}),
         )
-        return Resolved(state, problems)
+        stuck = None if secret is None else await self._adopt(key, obj, secret)
+        return Resolved(state, problems, stuck)
+
+    async def _adopt(self, key: Key, obj: Object, secret: Object) -> KubeError | KubeUnavailable | None:
+        patch = adoption(secret, obj)
+        if patch is None:
+            return None
+        name = secret["metadata"]["name"]
+        try:
+            await self._context.kube.merge(f"{collection('v1', 'secrets', key.namespace)}/{name}", patch)
+        except (NotFound, Conflict):
+            # It has changed meanwhile: the watch brings the next look.
+            return None
+        except (KubeError, KubeUnavailable) as error:
+            return error
+        log.info("a restored Secret follows its client again", namespace=key.namespace, secret=name)
+        return None
 
     def gone(self, key: Key) -> None:
         """The object is no more."""
         self._references.set(key, None)
+
+
+def adoption(secret: Object, client: Object) -> Object | None:
+    """The merge patch by which a restored Secret follows its client again; None where it does, or is another's.
+
+    A backup cannot keep the owner, which comes back as another object (kubectl strips no references, and the garbage collector removes what
+    refers to an object that is gone). Only a Secret that was made for a client of this name is taken, and only from its predecessor.
+    """
+    metadata, own = secret["metadata"], client["metadata"]
+    made_for_it = secret.get("type") == SECRET_TYPE and metadata["name"].startswith(f"{own['name']}-")
+    if not made_for_it or metadata.get("deletionTimestamp"):
+        return None
+    for reference in metadata.get("ownerReferences") or ():
+        is_predecessor = (reference.get("kind"), reference.get("name")) == (KIND, own["name"])
+        if not is_predecessor or reference.get("uid") == own["uid"]:
+            return None
+    named = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+    return {"metadata": {**named, "ownerReferences": [owner_reference(client)]}}
 
 
 class ReplacedSecrets:

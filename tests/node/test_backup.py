@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import httpx2
 import pytest
@@ -19,7 +20,8 @@ ISSUER = "https://tokens.vault.example"
 
 @pytest.fixture(scope="module")
 def vault(make_project: Callable[..., AbstractContextManager[Kubectl]]) -> Iterator[Kubectl]:
-    with make_project("vault", {"api": {"gatewayProfile": "nginx"}}) as kubectl:
+    # Whoever was registered before a restore goes on, whatever the values say then of those who come.
+    with make_project("vault", {"api": {"gatewayProfile": "nginx"}, "registration": {"mode": "open"}}) as kubectl:
         yield kubectl
 
 
@@ -39,6 +41,31 @@ def active(vault: Kubectl) -> str:
     return str(kid)
 
 
+class Registered:
+    """A client that has registered itself, and knows its secret and its registration token."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        answer = httpx2.post(f"{url}/register", json={"client_name": "Portal's"}, timeout=20, trust_env=False)
+        assert answer.status_code == 201, answer.text
+        self._told = answer.json()
+        self.name = self._told["client_id"].partition(".")[2]
+
+    def token_status(self) -> int:
+        form = {"grant_type": "client_credentials"}
+        known = (self._told["client_id"], self._told["client_secret"])
+        return httpx2.post(f"{self.url}/oauth/token", data=form, auth=known, timeout=10, trust_env=False).status_code
+
+    def read_status(self) -> int:
+        bearer = {"Authorization": f"Bearer {self._told['registration_access_token']}"}
+        path = f"/register/{self._told['client_id']}"
+        return httpx2.get(f"{self.url}{path}", headers=bearer, timeout=10, trust_env=False).status_code
+
+    def secrets(self, vault: Kubectl) -> list[dict[str, Any]]:
+        found = vault.get("secret", "--field-selector=type=keyturn.dev/registration")["items"]
+        return [one for one in found if one["metadata"]["name"].startswith(self.name)]
+
+
 def post(caller: Caller, form: dict[str, str]) -> int:
     return httpx2.post(f"{caller.url}/oauth/token", data=form, timeout=10, trust_env=False).status_code
 
@@ -51,6 +78,8 @@ def test_a_lost_namespace_is_restored_with_ids_keys_and_used_assertions(vault: K
     )
     for name in ("kept", "renewed"):
         vault.wait_ready(f"clientcredential/{name}")
+    registered = Registered(before.url)
+    assert registered.token_status() == 200
     keys = {name: key_id(vault, f"{name}-key") for name in ("kept", "renewed")}
     kid = active(vault)
     # Long enough to outlive the restore.
@@ -78,6 +107,14 @@ def test_a_lost_namespace_is_restored_with_ids_keys_and_used_assertions(vault: K
         assert active(vault) == kid
         assert post(after, used) == 401, "the store knows which assertions were used"
         assert after.token_info(after.token()) == 200
+        # The registered client goes on with what only it knows; its Secret goes with it and not before.
+        registered.url = after.url
+        vault.wait_ready(f"clientcredential/{registered.name}")
+        assert registered.token_status() == 200
+        assert registered.read_status() == 200
+        hashes = registered.secrets(vault)
+        owners = [one["metadata"]["ownerReferences"][0]["uid"] for one in hashes]
+        assert owners == [vault.get(f"clientcredential/{registered.name}")["metadata"]["uid"]]
 
         # Clients first, then the release, then the namespace.
         vault("delete", "cc", "--all", "--timeout=60s")
@@ -87,6 +124,7 @@ def test_a_lost_namespace_is_restored_with_ids_keys_and_used_assertions(vault: K
             seconds=60,
             interval=0.5,
         )
+        wait_until(lambda: not registered.secrets(vault), "the hashes to follow their client", seconds=60, interval=0.5)
         assert key_id(vault, "kept-key") == keys["kept"]
         shell(shell.scripts("Removal")[0], seconds=90)
         vault("delete", "namespace", "vault", "--timeout=60s", seconds=70)

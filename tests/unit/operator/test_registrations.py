@@ -15,7 +15,7 @@ from keyturn_operator.kube.client import Object, collection
 from keyturn_operator.kube.errors import KubeUnavailable
 from keyturn_operator.references import SecretReferences
 from keyturn_operator.registrations import GRACE, ReplacedSecrets
-from keyturn_operator.settings import PAUSED_ANNOTATION
+from keyturn_operator.settings import API_VERSION, PAUSED_ANNOTATION
 from tests.unit.operator.fakes import NAMESPACE, NOW, Stage, key
 
 SECRETS = collection("v1", "secrets", NAMESPACE)
@@ -38,7 +38,7 @@ class Registered(Stage):
             member: base64.b64encode(hash_generated(value.encode()).encode()).decode()
             for member, value in (plain or {"client_secret_hash": "s", "registration_token_hash": "t"}).items()
         }
-        owner = {"name": "r-1", "uid": "uid-r-1"}
+        owner = {"apiVersion": API_VERSION, "kind": "ClientCredential", "name": "r-1", "uid": "uid-r-1"}
         secret = self.kube.secret(name, data, creationTimestamp=format_rfc3339(NOW - age), ownerReferences=[owner])
         secret["type"] = kind
         return secret
@@ -128,6 +128,66 @@ async def test_an_object_that_is_gone_refers_to_nothing(stage: Registered) -> No
     await stage.apply(spec())
     await stage.reconciler.gone(A, {"uid-r-1"})
     assert stage.references.of(NAMESPACE, "r-1-a") == frozenset()
+
+
+def owners(stage: Registered, name: str) -> list[tuple[str, str]]:
+    references = stage.kube.objects[f"{SECRETS}/{name}"]["metadata"].get("ownerReferences") or []
+    return [(one["name"], one["uid"]) for one in references]
+
+
+@pytest.mark.parametrize(
+    "references",
+    [
+        pytest.param([], id="no owner"),
+        pytest.param(
+            [{"apiVersion": API_VERSION, "kind": "ClientCredential", "name": "r-1", "uid": "before"}],
+            id="the client as it was before the restore",
+        ),
+    ],
+)
+async def test_a_restored_secret_follows_its_client_again(stage: Registered, references: list[dict[str, str]]) -> None:
+    secret = stage.hashes("r-1-a")
+    secret["metadata"]["ownerReferences"] = references
+    assert len((await stage.apply(spec())).secrets) == 1
+    assert owners(stage, "r-1-a") == [("r-1", "uid-r-1")]
+    await stage.apply(spec())
+    assert [path for verb, path in stage.kube.writes() if verb == "merge"] == [f"{SECRETS}/r-1-a"], "once is enough"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "references"),
+    [
+        pytest.param("r-2-a", SECRET_TYPE, [], id="made for another client"),
+        pytest.param("r-1-a", "Opaque", [], id="of another type"),
+        pytest.param(
+            "r-1-a", SECRET_TYPE, [{"kind": "Portal", "name": "r-1", "uid": "p"}], id="owned by something else"
+        ),
+        pytest.param(
+            "r-1-a",
+            SECRET_TYPE,
+            [{"kind": "ClientCredential", "name": "r-3", "uid": "o"}],
+            id="owned by another client",
+        ),
+    ],
+)
+async def test_no_other_secret_gets_an_owner(
+    stage: Registered, name: str, kind: str, references: list[dict[str, str]]
+) -> None:
+    secret = stage.hashes(name, kind=kind)
+    secret["metadata"]["ownerReferences"] = references
+    await stage.apply(spec(name))
+    assert secret["metadata"]["ownerReferences"] == references
+
+
+async def test_an_owner_that_cannot_be_written_is_tried_again_and_the_client_counts(stage: Registered) -> None:
+    secret = stage.hashes("r-1-a")
+    secret["metadata"]["ownerReferences"] = []
+    stage.kube.failures[("merge", f"{SECRETS}/r-1-a")] = KubeUnavailable("down")
+    with pytest.raises(KubeUnavailable):
+        await stage.apply(spec())
+    row = await stage.store.get(Kind.CLIENT, "uid-r-1")
+    assert row is not None
+    assert len(ClientState.from_body(row.record.body).secrets) == 1
 
 
 async def test_a_replaced_secret_goes_once_nobody_can_take_the_replacement_back(stage: Registered) -> None:
