@@ -185,6 +185,24 @@ def test_text_can_be_read_by_day_and_by_night(world: World, console: OpenConsole
     assert (luminance(back) < 0.2) is (scheme == "dark")
 
 
+def test_no_page_is_wider_than_a_narrow_window(world: World, console: OpenConsole) -> None:
+    name = "narrow-with-a-name-that-is-longer-than-the-window-is-wide"
+    world.client(name).apply(
+        permissions=[f"{name}:read"], audiences=[f"https://{name}.example/api"], clientName=name.replace("-", "")
+    )
+    world.rule("narrow", route(f"/{name}", **needs(f"{name}:read")), hosts=[f"{name}.example"])
+    page, opened = console()
+    page.set_viewport_size({"width": 400, "height": 760})
+    for path in ("clients", f"clients/{name}", "rules", f"explain?url=/{name}&client={name}", "keys", "clients/absent"):
+        page.goto(f"{opened.url}{path}")
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+    page.goto(f"{opened.url}clients/{name}")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Delete…").click()
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    opened.complaints[:] = [one for one in opened.complaints if "status of 404" not in one]
+
+
 def test_a_reader_is_told_of_changes_and_keeps_the_place(world: World, console: OpenConsole) -> None:
     world.client("told").apply(permissions=["told:read"])
     page, opened = console()
