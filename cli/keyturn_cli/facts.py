@@ -14,7 +14,7 @@ from .errors import CommandError
 from .gateway_probe import NOT_PROXIED, Probe, probe, protected
 from .kube import GROUP, VERSION, Absent, Kube, Object, http_time
 from .release import component
-from .rights import FORBIDDEN, Right, needed, review
+from .rights import FORBIDDEN, LEASE, Right, needed, review
 from .server import fetch
 from .service_access import Barred, Service, find_service
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from .server import Answer
 
-LEASE: Final = "keyturn-operator"
 METRICS_PORT: Final = 9090
 REVISION: Final = "keyturn_api_applied_revision"
 # Each must not be reached from outside: who asks there speaks as the gateway, or reads what is not for callers.

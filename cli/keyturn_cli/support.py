@@ -7,72 +7,141 @@ import io
 import json
 import re
 import tarfile
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from keyturn import __version__
 
+from . import release
 from .errors import CommandError
-from .listing import without_field_managers
+from .kube import GROUP, JSON
 from .manifest import to_yaml
+from .redaction import LEFT_OUT, without_secrets
+from .rights import LEASE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from .kube import Kube, Object
 
+T = TypeVar("T")
+_SECRET_FIELD: Final = re.compile(r"secret", re.IGNORECASE)
 KINDS: Final = ("clientcredentials", "signingkeys", "accessrules")
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 LOG_LINES: Final = 2000
 LOG_BYTES: Final = 1024 * 1024
-METRICS_PORT: Final = 9090
+# Where each part shows its metrics.
+METRICS_PORTS: Final = {"api": 9090, "operator": 8081}
 MAX_PODS: Final = 20
-LEFT_OUT: Final = "(left out)"
-# Annotations that repeat a whole object, data and all.
-_WHOLE: Final = ("kubectl.kubernetes.io/last-applied-configuration",)
-_SECRET_NAME: Final = re.compile(r"PASSWORD|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|PRIVATE", re.IGNORECASE)
-_PASSWORD_IN_URL: Final = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
 
 
 def collect(kube: Kube, metrics: Mapping[str, str]) -> dict[str, str]:
-    """Files by name. What may not be read is named in `unread.json`; no Secret's data is ever asked for. `metrics`: read already."""
+    """Files by name, about the installation's own objects. What may not be read, or is cut, is named in `unread.json`.
+
+    No Secret's data is ever asked for. `metrics`: read already.
+    """
     files: dict[str, str] = {}
     unread: dict[str, str] = {}
     home = kube.namespace
+    core, apps = f"/api/v1/namespaces/{home}", f"/apis/apps/v1/namespaces/{home}"
 
-    def add(name: str, make: Callable[[], str]) -> None:
+    def read(name: str, act: Callable[[], T], none: T) -> T:
         try:
-            files[name] = make()
+            return act()
         except CommandError as error:
             unread[name] = error.problem
+            return none
 
-    add("versions.json", lambda: _json({"keyturn": __version__, "kubernetes": kube.get("/version")}))
-    for plural in KINDS:
-        add(f"objects/{plural}.yaml", lambda plural=plural: documents(kube.list(kube.path(plural))))  # type: ignore[misc]
-    core, apps = f"/api/v1/namespaces/{home}", f"/apis/apps/v1/namespaces/{home}"
-    add("objects/secrets.yaml", lambda: documents(names_only(kube.list(f"{core}/secrets", accept=METADATA_ONLY))))
-    add("objects/deployments.yaml", lambda: documents(kube.list(f"{apps}/deployments")))
-    add("objects/pods.yaml", lambda: documents(kube.list(f"{core}/pods")))
-    add("objects/leases.yaml", lambda: documents(kube.list(f"/apis/coordination.k8s.io/v1/namespaces/{home}/leases")))
-    add("events.yaml", lambda: documents(kube.list(f"{core}/events")))
-    try:
-        pods = kube.list(f"{core}/pods", selector="app.kubernetes.io/component in (api, operator)")[:MAX_PODS]
-    except CommandError as error:
-        unread["logs"] = error.problem
-        pods = []
-    for pod in pods:
+    def keep(
+        name: str, path: str, which: Callable[[Object], bool] = lambda _: True, accept: str = JSON
+    ) -> list[Object]:
+        listed: list[Object] | None = read(name, lambda: kube.list(path, accept=accept), None)
+        if listed is None:
+            return []
+        found = [one for one in listed if which(one)]
+        files[name] = documents(found)
+        return found
+
+    about: Object | None = read("versions.json", lambda: kube.get("/version"), None)
+    files["versions.json"] = _json({"keyturn": __version__, "kubernetes": about})
+    own = [one for plural in KINDS for one in keep(f"objects/{plural}.yaml", kube.path(plural))]
+    # Others live in the namespace, too: what is theirs is no business of whoever gets the archive.
+    deployments = keep("objects/deployments.yaml", f"{apps}/deployments", release.is_ours)
+    called = release.releases(deployments)
+    sets = keep("objects/statefulsets.yaml", f"{apps}/statefulsets", lambda one: release.is_ours(one, called))
+    pods = keep("objects/pods.yaml", f"{core}/pods", lambda one: release.is_ours(one, called))
+    operator = release.settings(release.part(deployments, "operator"))
+    lease = operator.get("KEYTURN_OPERATOR_LEASE_NAME", LEASE)
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{home}/leases"
+    keep("objects/leases.yaml", leases, lambda one: one["metadata"]["name"] == lease)
+    workloads = [one["metadata"]["name"] for one in (*deployments, *sets)]
+    keep("events.yaml", f"{core}/events", lambda one: is_about(one, workloads))
+    named = secrets_named([*own, *deployments, *sets, *pods])
+    secrets = read("objects/secrets.yaml", lambda: kube.list(f"{core}/secrets", accept=METADATA_ONLY), None)
+    if secrets is not None:
+        files["objects/secrets.yaml"] = documents(names_only([one for one in secrets if is_own_secret(one, named)]))
+    programs = release.parts(pods)
+    if len(programs) > MAX_PODS:
+        unread["logs"] = f"Of {len(programs)} pods the first {MAX_PODS} were asked."
+    for pod in programs[:MAX_PODS]:
         name = pod["metadata"]["name"]
-        for container in (pod.get("spec") or {}).get("containers") or ():
+        for container in release.containers(pod):
+            if container["name"] not in release.PARTS:
+                # What the cluster puts beside the program writes of other things.
+                continue
             for previous in ("false", "true"):
                 query = {"container": container["name"], "tailLines": str(LOG_LINES), "previous": previous}
                 place = f"logs/{name}-{container['name']}{'-previous' if previous == 'true' else ''}.log"
-                add(place, lambda query=query, name=name: kube.text(f"{core}/pods/{name}/log", query, limit=LOG_BYTES))  # type: ignore[misc]
-        add(
-            f"metrics/{name}.txt",
-            lambda name=name: kube.text(f"{core}/pods/{name}:{METRICS_PORT}/proxy/metrics", limit=LOG_BYTES),  # type: ignore[misc]
-        )
+                end = read(place, lambda: kube.end_of(f"{core}/pods/{name}/log", query, limit=LOG_BYTES), None)  # noqa: B023
+                if end is not None:
+                    files[place], cut = end
+                    unread |= {place: "Only the end of it was taken."} if cut else {}
+        place = f"metrics/{name}.txt"
+        shown = f"{core}/pods/{name}:{METRICS_PORTS[release.component(pod)]}/proxy/metrics"
+        text = read(place, lambda: kube.text(shown, limit=LOG_BYTES), None)  # noqa: B023
+        if text is not None:
+            files[place] = text
+            unread |= {place: "Only the beginning of it was taken."} if len(text) >= LOG_BYTES else {}
     files |= {f"metrics/{name}.txt": text for name, text in metrics.items()}
     files["unread.json"] = _json(unread)
     return files
+
+
+def is_about(event: Object, workloads: Sequence[str]) -> bool:
+    """Whether an event is about an object of ours, or about a workload, one of its pods, or what stands between."""
+    about = event.get("involvedObject") or {}
+    name = str(about.get("name", ""))
+    ours = str(about.get("apiVersion", "")).startswith(f"{GROUP}/")
+    return ours or any(name == one or name.startswith(f"{one}-") for one in workloads)
+
+
+def secrets_named(objects: Iterable[Object]) -> frozenset[str]:
+    """The Secrets that these objects name."""
+    return frozenset(name for one in objects for name in _secrets_in(one, named=False))
+
+
+def _secrets_in(value: Any, *, named: bool) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, one in value.items():
+            if isinstance(one, str):
+                if key == "secretName" or (named and key == "name"):
+                    yield one
+            else:
+                yield from _secrets_in(one, named=_SECRET_FIELD.search(str(key)) is not None)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _secrets_in(one, named=named)
+
+
+def is_own_secret(secret: Object, named: frozenset[str]) -> bool:
+    """Whether one of our objects names the Secret, or it was made for one, or by the chart."""
+    metadata = secret["metadata"]
+    marks = [*(metadata.get("labels") or {}), *(metadata.get("annotations") or {})]
+    owners = [str(one.get("apiVersion", "")) for one in metadata.get("ownerReferences") or ()]
+    return (
+        metadata["name"] in named
+        or release.is_ours(secret)
+        or any(one.startswith(f"{GROUP}/") for one in (*marks, *owners))
+    )
 
 
 def documents(objects: Sequence[Object]) -> str:
@@ -92,32 +161,6 @@ def names_only(secrets: Sequence[Object]) -> list[Object]:
         }
         for one in secrets
     ]
-
-
-def without_secrets(obj: Object) -> dict[str, Any]:
-    """The object without data of Secrets, without copies of itself, and without passwords in its containers' variables."""
-    kept = without_field_managers(obj)
-    for member in ("data", "stringData"):
-        kept.pop(member, None)
-    metadata = dict(kept["metadata"])
-    if annotations := metadata.get("annotations"):
-        metadata["annotations"] = {name: value for name, value in annotations.items() if name not in _WHOLE}
-    kept["metadata"] = metadata
-    cleaned: dict[str, Any] = _cleaned(kept)
-    return cleaned
-
-
-def _cleaned(value: Any) -> Any:
-    if isinstance(value, dict):
-        if isinstance(value.get("name"), str) and isinstance(value.get("value"), str):
-            # A container's variable.
-            secret = _SECRET_NAME.search(value["name"]) and not value["value"].startswith("/")
-            shown = LEFT_OUT if secret else _PASSWORD_IN_URL.sub(rf"\1{LEFT_OUT}@", value["value"])
-            return {**value, "value": shown}
-        return {name: _cleaned(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_cleaned(one) for one in value]
-    return value
 
 
 def archive(files: Mapping[str, str], *, root: str, now: float) -> bytes:

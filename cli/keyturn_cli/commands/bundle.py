@@ -65,10 +65,11 @@ def bundle(
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
 ) -> None:
-    """Pack what helps to find a fault: our objects, events, logs, metrics, versions, and what doctor finds.
+    """Pack what helps to find a fault: the installation's objects, events, logs, metrics, versions, and what doctor finds.
 
-    Secrets are left out: of them there are names and labels only. The rest is searched for keys, tokens and passwords; if one is
-    found, nothing is written. Look at it yourself before you send it: names of clients and hosts are in it.
+    What others have in the namespace stays out. Secrets are left out: of them there are names and labels only. The rest is searched for
+    keys, tokens and passwords; if one is found, nothing is written. Look at it yourself before you send it: names of clients and hosts
+    are in it.
     """
     if not works():
         raise CommandError(
