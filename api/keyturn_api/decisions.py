@@ -14,10 +14,13 @@ from keyturn_api.denials import Denials
 from keyturn_api.explaining import Administrator, ExplainEndpoint
 from keyturn_api.explanations import Explainer
 from keyturn_api.gateway import Gateway
+from keyturn_api.logs import get_logger
 from keyturn_api.metrics import Metrics
 from keyturn_api.settings import ApiSettings
 from keyturn_api.sources import Sources, make_sources
 from keyturn_api.verified import AccessTokens
+
+_log = get_logger("gateway")
 
 
 @dataclass(slots=True)
@@ -42,6 +45,15 @@ def make_decisions(
     namespace: str,
 ) -> Decisions:
     """Nothing runs yet. Raises ValueError where the trusted issuers' file cannot be used."""
+    # HAProxy's script alone looks for the 1 itself; the other gateways let every 200 pass.
+    if settings.gateway_profile != "haproxy" and (not settings.strict_mode or settings.unknown_route == "reference"):
+        _log.warning(
+            "denials_answered_with_200",
+            profile=settings.gateway_profile,
+            strict_mode=settings.strict_mode,
+            unknown_route=settings.unknown_route,
+            header=f"{settings.header_prefix}allowed",
+        )
     sources = make_sources(settings, snapshot, metrics)
     callers = Callers(tokens, sources.others)
     denials = Denials(store, kept=settings.denials_kept, stored=settings.denials_stored)

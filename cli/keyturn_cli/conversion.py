@@ -22,6 +22,8 @@ from .access_rule import MAX_ROUTES, MAX_TEXT_BYTES, text_bytes
 # Kinds of differences; scripts read them in the report.
 UNKNOWN_ROUTE: Final = "UnknownRoute"
 BACKOFFICE_MISSING: Final = "BackofficeMissing"
+PATH_READINGS: Final = "PathReadings"
+OWN_TOKENS_NO_USERS: Final = "OwnTokensNoUsers"
 METHOD_NOT_COVERED: Final = "MethodNotCovered"
 SAME_PATH: Final = "SamePath"
 TRAILING_SLASH: Final = "TrailingSlash"
@@ -40,6 +42,10 @@ _KNOWN: Final = (AUTHORIZATION, BACKOFFICE)
 
 # What is decoded once may still separate, or be decoded again.
 _SEVERAL: Final = re.compile(r"[/\\%]")
+
+# What an expression asks of users alone; texts in quotes, and members of other objects, are none of that.
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_OF_USERS: Final = re.compile(r"(?<![\w.-])(?:groups|userProperties)\b")
 
 # A path's segments, parameters without their names.
 _Place = tuple[str, ...]
@@ -118,6 +124,7 @@ class _Converter:
         self.converted: dict[str, dict[str, dict[str, Any]]] = {}
         self.unwritable: list[tuple[str, tuple[str, ...]]] = []
         self.without_backoffice = 0
+        self.of_users = 0
 
     def path(self, path: str, methods: Any) -> None:
         error = syntax.path_error(path)
@@ -168,6 +175,17 @@ class _Converter:
                 BACKOFFICE_MISSING,
                 f"{self.without_backoffice} entries have no {BACKOFFICE}: with isbackoffice: 1 their {AUTHORIZATION} decides",
             )
+        if self.of_users:
+            self._differ(
+                OWN_TOKENS_NO_USERS,
+                f"{self.of_users} expressions ask for groups or userProperties: with Keyturn's own tokens both are empty, "
+                "the reference may have taken them from claims that such a token copies",
+            )
+        self._differ(
+            PATH_READINGS,
+            "a path that can be read in several ways (%2F, .., ;, a backslash) is decided by its strictest reading; "
+            "the reference takes an encoded slash for a slash",
+        )
         self._differ(
             UNKNOWN_ROUTE,
             "where no route matches, the reference answers 200 with mia-allowed: 0, Keyturn answers 403 with mia-allowed: 0",
@@ -217,6 +235,8 @@ class _Converter:
             compile_expression(expression)
         except ExpressionError as error:
             return closed(INVALID_EXPRESSION, f"{error.description}, at column {error.position}")
+        if _OF_USERS.search(_QUOTED.sub('""', expression)):
+            self.of_users += 1
         if not public:
             return {"expression": expression}
         if expression.strip() == "true":

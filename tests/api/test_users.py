@@ -163,6 +163,7 @@ async def test_identity_headers_are_believed_from_trusted_peers_alone_and_that_i
     assert '"user_headers_trusted"' in near.output()
     assert '"level":"warning"' in near.output().replace('": "', '":"')
     assert "user_headers_trusted" not in without.output()
+    assert "denials_answered_with_200" not in without.output()
 
 
 @pytest.mark.parametrize(

@@ -345,11 +345,36 @@ def test_a_wildcard_is_reported_with_the_path_that_it_does_not_cover() -> None:
     assert decided(converted, "GET", "/a", None) == Outcome.UNKNOWN_ROUTE
 
 
-def test_unknown_routes_are_reported_as_different_whatever_the_configuration() -> None:
-    (difference,) = convert({"/a": {"ALL": {**PUBLIC, "backofficeAuthorization": {"public": True}}}}).differences
-    assert difference.kind == conversion.UNKNOWN_ROUTE
-    assert "403" in difference.message
-    assert not difference.lost
+def test_readings_and_unknown_routes_are_reported_as_different_whatever_the_configuration() -> None:
+    readings, unknown = convert({"/a": {"ALL": {**PUBLIC, "backofficeAuthorization": {"public": True}}}}).differences
+    assert (readings.kind, unknown.kind) == (conversion.PATH_READINGS, conversion.UNKNOWN_ROUTE)
+    assert "%2F" in readings.message
+    assert "403" in unknown.message
+    assert not readings.lost
+    assert not unknown.lost
+
+
+def test_a_slash_in_disguise_is_what_the_report_says() -> None:
+    converted = convert({"/a/b": {"ALL": PUBLIC}})
+    assert decided(converted, "GET", "/a/b", None) == Outcome.ALLOW
+    assert decided(converted, "GET", "/a%2Fb", None) == Outcome.UNKNOWN_ROUTE
+
+
+@pytest.mark.parametrize(
+    ("expression", "reported"),
+    [
+        ("groups.ops", True),
+        ('"ops" in groups', True),
+        ('clientType == "x" && !userProperties.plan', True),
+        ('permissions["groups"]', False),
+        ("permissions.groups", False),
+        ('"userProperties.x" in permissions', False),
+        ("isBackoffice", False),
+    ],
+)
+def test_expressions_that_ask_for_what_a_client_never_has_are_reported(expression: str, reported: bool) -> None:
+    found = [one for one in convert({"/a": {"ALL": needs(expression)}}).differences if one.path == ""]
+    assert (conversion.OWN_TOKENS_NO_USERS in {one.kind for one in found}) == reported
 
 
 def test_methods_that_ask_the_same_are_one_route() -> None:
@@ -448,7 +473,11 @@ def test_further_objects_are_numbered_and_files_are_replaced(tmp_path: Path, aut
     assert [document["metadata"]["name"] for document in documents] == ["shop", "shop-2"]
     body = json.loads(report.read_text())
     assert (body["complete"], body["written"], body["routes"], body["objects"]) == (True, True, 101, 2)
-    assert {difference["kind"] for difference in body["differences"]} == {"UnknownRoute", "BackofficeMissing"}
+    assert {difference["kind"] for difference in body["differences"]} == {
+        "UnknownRoute",
+        "PathReadings",
+        "BackofficeMissing",
+    }
 
 
 def test_what_is_left_out_is_reported_and_the_exit_code_says_so(auth: Path) -> None:
