@@ -10,6 +10,7 @@ from keyturn.rules.parse import parse_rule
 from keyturn.rules.table import RouteTable
 from keyturn.timestamps import parse_rfc3339
 
+from . import release
 from .errors import CommandError, Exit
 from .in_force import is_applied, permissions_in_force, unready, unseen, watched_namespaces
 
@@ -42,6 +43,9 @@ def account_from_cluster(kube: Kube, question: Question, client: str | None) -> 
         found = _client(clients, client, kube.namespace)
         spec = found.get("spec") or {}
         permissions, audiences = permissions_in_force(found), _texts(spec, "audiences")
+        if not audiences and (issuer := _issuer(kube)):
+            # A client without any has the issuer's.
+            audiences = (issuer,)
         told = {
             "kind": "client",
             "clientId": _client_id(found),
@@ -69,6 +73,15 @@ def account_from_cluster(kube: Kube, question: Question, client: str | None) -> 
     if scope := unseen(kube.namespace, watched_namespaces(kube)):
         notes.append(scope)
     return account, sorted(notes)
+
+
+def _issuer(kube: Kube) -> str:
+    """The installation's, as its Deployments say; empty where nothing says so, or may be read."""
+    try:
+        deployments = release.parts(kube.list(f"/apis/apps/v1/namespaces/{kube.namespace}/deployments"))
+    except CommandError:
+        return ""
+    return next((found for one in deployments if (found := release.settings(one).get("KEYTURN_ISSUER"))), "")
 
 
 def _client(clients: list[Object], named: str, namespace: str) -> Object:

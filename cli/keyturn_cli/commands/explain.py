@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads the annotation
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+
+from keyturn.jose.strict_json import InvalidJson, parse_object
 
 from ..admin_api import EXPLAIN_ACCOUNT, admin_token, ask, audience_of
 from ..cluster_rules import account_from_cluster
@@ -22,6 +24,9 @@ from ..rule_files import load_rules
 from ..server import check_url, open_client
 from ..service_access import not_named
 from ..tokenfile import read_token
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EPILOG: Final = (
     examples(
@@ -50,6 +55,21 @@ def check_server(value: str | None) -> str | None:
         return check_url(value)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def read_properties(given: Sequence[str]) -> dict[str, Any]:
+    """The properties of `--user-property`: `plan=gold`, `seats=3`, `staff=true`, `plan="3"`."""
+    properties: dict[str, Any] = {}
+    for one in given:
+        name, separator, value = one.partition("=")
+        if not name or not separator:
+            raise typer.BadParameter("is NAME=VALUE", param_hint="'--user-property'")
+        try:
+            read = parse_object(b'{"":%b}' % value.encode("utf-8", "replace"))
+        except InvalidJson:
+            read = {}
+        properties[name] = read[""] if set(read) == {""} else value
+    return properties
 
 
 def explain(
@@ -87,6 +107,14 @@ def explain(
     audience: Annotated[
         list[str] | None, typer.Option(help="An audience of the caller's token; may repeat.", show_default=False)
     ] = None,
+    user_property: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A property of the caller, as JSON or else as text; may repeat.",
+            show_default=False,
+        ),
+    ] = None,
     client_type: Annotated[str, typer.Option(help="What the gateway says in Client-Type.", show_default=False)] = "",
     backoffice: Annotated[bool, typer.Option("--backoffice", help="The gateway says isbackoffice: 1.")] = False,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="The request has no token.")] = False,
@@ -118,10 +146,10 @@ def explain(
     and the clients that have it. Asks the running service at --url; without that, decides by the objects in the cluster. It decides by the
     same code as the gateway's check.
     """
-    described = bool(permission or group or audience)
+    described = bool(permission or group or audience or user_property)
     if sum((client is not None, token is not None, anonymous, described)) > 1:
         raise typer.BadParameter(
-            "choose one of --client, --token, --anonymous, and permissions, groups and audiences",
+            "choose one of --client, --token, --anonymous, and permissions, groups, audiences and properties",
             param_hint="the caller",
         )
     if request_id is not None:
@@ -145,6 +173,7 @@ def explain(
         client_type=client_type,
         backoffice=backoffice,
         anonymous=anonymous,
+        user_properties=read_properties(user_property or ()),
     )
     if rules:
         if client or token:
@@ -162,7 +191,12 @@ def explain(
     elif anonymous:
         wanted["anonymous"] = True
     else:
-        wanted |= {"permissions": permission or [], "groups": group or [], "audiences": audience or []}
+        wanted |= {
+            "permissions": permission or [],
+            "groups": group or [],
+            "audiences": audience or [],
+            "userProperties": dict(question.user_properties),
+        }
     show(_Service(kubeconfig, context, namespace, service, service_account).explain(wanted, question), output)
 
 

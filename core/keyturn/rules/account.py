@@ -3,13 +3,15 @@
 Plain JSON; what shows it works on this form, wherever the decision was made.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from keyturn.expressions import Subject
-from keyturn.rules.conflicts import find_conflicts
+from keyturn.rules.conflicts import Conflict, find_conflicts
 from keyturn.rules.explain import explain
+from keyturn.rules.hosts import ANY_HOST, suffixes
+from keyturn.rules.state import ALL
 from keyturn.rules.table import RouteTable
 
 MAX_GRANTS: Final = 20
@@ -48,8 +50,6 @@ def account_of(
         subject=subject,
         audiences=audiences,
     ).to_body()
-    refs = {route["rule"] for reading in body["readings"] for route in reading["routes"]}
-    deciding = {ref: table.rules[ref][0] for ref in sorted(refs) if ref in table.rules}
     return {
         **body,
         "caller": dict(caller),
@@ -61,11 +61,30 @@ def account_of(
                 "path": one.path,
                 "method": one.method,
             }
-            for ref, conflicts in find_conflicts(deciding).items()
-            for one in conflicts
+            for ref, one in _contradictions(table, asked.method, body["readings"])
         ],
         "grants": _grants(_missing(body)[:MAX_GRANTS], holders),
     }
+
+
+def _contradictions(
+    table: RouteTable, method: str, readings: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[str, Conflict]]:
+    """Those among the routes that decide. Of the other paths, methods and hosts of their rules nobody has asked."""
+    routes = {(route["rule"], route["route"]) for reading in readings for route in reading["routes"]}
+    hosts = {reading["host"] for reading in readings}
+    refs = sorted({ref for ref, _ in routes})
+    deciding = {ref: table.rules[ref][0] for ref in refs if ref in table.rules}
+    for ref, conflicts in find_conflicts(deciding).items():
+        here = [one for one in conflicts if (ref, one.path) in routes and one.method in (method, ALL)]
+        for one in here:
+            named = {other.host for other in here if other.path == one.path}
+            if None in hosts or one.host in {_closest(host, named) for host in hosts}:
+                yield ref, one
+
+
+def _closest(host: str, named: Collection[str]) -> str | None:
+    return next((name for name in (host, *suffixes(host), ANY_HOST) if name in named), None)
 
 
 def _missing(body: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -398,11 +399,44 @@ def test_namespaces_that_were_not_looked_at_are_named(outside: Outside) -> None:
         pytest.param(("GET", "ftp://x", "--anonymous"), id="no URL of a request"),
         pytest.param(("GET", URL, "--url", "ftp://x", "--anonymous"), id="no URL of a service"),
         pytest.param(("GET", URL, "--rules", "x", "--client", "a"), id="a client without a cluster"),
+        pytest.param(("GET", URL, "--user-property", "plan"), id="a property without a value"),
+        pytest.param(("GET", URL, "--user-property", "=gold"), id="a value without a property"),
+        pytest.param(("GET", URL, "--client", "a", "--user-property", "plan=gold"), id="a client with properties"),
     ],
 )
 def test_a_command_line_that_cannot_be_meant_is_a_usage_error(outside: Outside, arguments: tuple[str, ...]) -> None:
     assert explain(*arguments).exit_code == 2
     assert outside.asked == []
+
+
+PROPERTIES = ("--user-property", "plan=gold", "--user-property", "staff=true", "--user-property", 'odd=1,"x":2')
+
+
+def test_a_described_caller_has_properties_too(outside: Outside, tmp_path: Path) -> None:
+    expression = 'userProperties.plan == "gold" && userProperties.staff'
+    spec = {"routes": [{"path": "/orders", "expression": expression}]}
+    manifest = {
+        "apiVersion": "keyturn.dev/v1alpha1",
+        "kind": "AccessRule",
+        "metadata": {"name": "orders"},
+        "spec": spec,
+    }
+    (tmp_path / "rule.json").write_text(json.dumps(manifest))
+    assert explain("GET", URL, "--rules", str(tmp_path), *PROPERTIES).stdout.startswith("allow")
+    assert explain("GET", URL, "--rules", str(tmp_path), *PROPERTIES[:2]).stdout.startswith("deny")
+    outside.rules = [rule("orders", spec)]
+    assert explain("GET", URL, *PROPERTIES).stdout.startswith("allow")
+    assert explain("GET", URL, *PROPERTIES, "--url", ISSUER).exit_code == 0
+    assert outside.question["userProperties"] == {"plan": "gold", "staff": True, "odd": '1,"x":2'}
+
+
+def test_a_client_without_audiences_has_the_issuers(outside: Outside) -> None:
+    outside.rules = [rule("orders", {**ORDERS, "audiences": [ISSUER]})]
+    outside.clients = [client_object("web", permissions=["orders:read"])]
+    # Where nothing says who that is, no audience is made up.
+    assert explain("GET", URL, "--client", "web").stdout.startswith("deny")
+    outside.deployments = [deployment()]
+    assert explain("GET", URL, "--client", "web").stdout.startswith("allow")
 
 
 def test_json_is_the_services_own(outside: Outside) -> None:
