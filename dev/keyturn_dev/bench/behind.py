@@ -15,6 +15,7 @@ from keyturn_dev.bench import wire, world
 from keyturn_dev.bench.api import running_api
 from keyturn_dev.bench.generator import send
 from keyturn_dev.bench.kept import kept
+from keyturn_dev.bench.measure import FORGETFUL, NEVER_SEEN
 from keyturn_dev.certificates import Authority
 from keyturn_dev.errors import DevError
 from keyturn_dev.gateway_files import BY_NAME, Ports, write_files
@@ -31,9 +32,15 @@ if TYPE_CHECKING:
     from keyturn_dev.gateway_files import Kind
 
 GATEWAYS = ("envoy", "envoy-grpc", "nginx")
+# The tokens of the requests, as they are to a replica.
+SEEN, NEW = "seen before", "never seen"
+# Of which capacity of the gateway half is sent.
+ALONE, CHECKED = "alone", "with the check"
 _CONNECTIONS = 32
 _START_SECONDS = 30.0
-_WARM_SECONDS = 1.0
+_WARM_SECONDS = 0.5
+# There are many runs: none is longer, whatever length is asked for.
+_MOST_SECONDS = 3.0
 # An API that costs next to nothing.
 _API = """
 events {{ worker_connections 1024; }}
@@ -47,9 +54,14 @@ http {{
 
 @dataclasses.dataclass(frozen=True)
 class Added:
-    """One gateway. Requests a second: its capacity `alone` and with the check, and the `rate` at which both were compared."""
+    """One gateway with one kind of tokens, at half `of` one of its capacities.
+
+    Requests a second: its capacity `alone` and with the check of such tokens, and the `rate` at which both were compared.
+    """
 
     gateway: str
+    tokens: str
+    of: str
     alone: float
     capacity: float
     rate: float
@@ -92,54 +104,84 @@ def measure_added(bench: Bench, store: tuple[str, Path]) -> Iterator[Added]:
     """Measure one gateway after the other, each with one worker of its own."""
     with _running_upstream(bench) as upstream:
         for name in GATEWAYS:
-            yield _measure(bench, BY_NAME[name], store, upstream)
+            yield from _Behind(bench, BY_NAME[name], store, upstream).measure()
 
 
-def _measure(bench: Bench, kind: Kind, store: tuple[str, Path], upstream: int) -> Added:
-    bench.progress.begin(f"behind {kind.name}")
-    requests = bench.folder / "caller.requests"
-    tokens = bench.sign_tokens()
-    wire.write_requests(
-        requests,
-        [wire.plain_get(token, uri=target) for token, target in zip(tokens, world.targets(len(tokens)), strict=True)],
-    )
-    grpc_port, http, https = free_ports(3)
-    extra = {"KEYTURN_GATEWAY_PROFILE": kind.profile, "KEYTURN_GRPC_PORT": str(grpc_port)}
+class _Behind:
+    """One gateway in front of one API. Without the check its tokens do not matter: that is measured once at each rate."""
 
-    def load(seconds: float, rate: float | None = None) -> Load:
+    def __init__(self, bench: Bench, kind: Kind, store: tuple[str, Path], upstream: int) -> None:
+        self._bench = bench
+        self._kind = kind
+        self._store = store
+        self._upstream = upstream
+        self._http, self._https = free_ports(2)
+        self._seconds = min(bench.options.seconds, _MOST_SECONDS)
+        self._requests: dict[str, Path] = {}
+        for tokens, count in ((SEEN, world.TOKENS), (NEW, NEVER_SEEN)):
+            path = bench.folder / f"caller-{tokens}.requests"
+            signed = bench.sign_tokens(count)
+            pairs = zip(signed, world.targets(count), strict=True)
+            wire.write_requests(path, [wire.plain_get(token, uri=target) for token, target in pairs])
+            self._requests[tokens] = path
+
+    def measure(self) -> Iterator[Added]:
+        name = f"behind {self._kind.name}"
+        self._bench.progress.begin(name)
+        with self._api({}) as seen, self._api(FORGETFUL) as new:
+            keyturn = {SEEN: seen, NEW: new}
+            capacities = {tokens: self._capacity(port, tokens) for tokens, port in keyturn.items()}
+            alone = self._capacity(None, SEEN)
+            rates = {ALONE: alone / 2, CHECKED: capacities[SEEN] / 2}
+            runs: dict[tuple[str, str | None], list[Load]] = {}
+            # In turn, so that a slow spell of the machine meets all.
+            for number in range(self._bench.options.runs):
+                self._bench.progress.update(f"{name}: run {number + 1}")
+                for of, rate in rates.items():
+                    for tokens, port in ((None, None), *keyturn.items()):
+                        loads = runs.setdefault((of, tokens), [])
+                        # Beyond what it can do there is nothing to repeat: the longer it lasts, the more wait.
+                        if not loads or tokens is None or rate < capacities[tokens]:
+                            loads.append(self._run(port, tokens or SEEN, rate))
+        self._bench.progress.end(name)
+        for of, rate in rates.items():
+            for tokens in keyturn:
+                without, checked = tuple(runs[of, None]), tuple(runs[of, tokens])
+                yield Added(self._kind.name, tokens, of, alone, capacities[tokens], rate, without, checked)
+
+    @contextlib.contextmanager
+    def _api(self, settings: dict[str, str]) -> Iterator[int]:
+        """Start an API with these settings and yield the port that the gateway asks."""
+        (grpc_port,) = free_ports(1)
+        extra = {**settings, "KEYTURN_GATEWAY_PROFILE": self._kind.profile, "KEYTURN_GRPC_PORT": str(grpc_port)}
+        url, keys = self._store
+        with running_api(store_url=url, keys=keys, workers=1, folder=self._bench.folder, extra=extra) as api:
+            yield grpc_port if self._kind.profile == "envoy-grpc" else api.port
+
+    def _capacity(self, keyturn: int | None, tokens: str) -> float:
+        full = self._run(keyturn, tokens, None)
+        return full.answered / full.seconds
+
+    def _run(self, keyturn: int | None, tokens: str, rate: float | None) -> Load:
+        """One run, with a gateway that is started for it; without the check where no port is said."""
+        ports = Ports(self._http, self._https, keyturn or self._upstream, self._upstream)
+        with _running_gateway(self._bench, self._kind, ports, checked=keyturn is not None):
+            self._send(tokens, _WARM_SECONDS, rate)
+            return self._send(tokens, self._seconds, rate)
+
+    def _send(self, tokens: str, seconds: float, rate: float | None) -> Load:
         came = send(
-            bench.generator,
-            f"{LOOPBACK}:{http}",
-            requests,
+            self._bench.generator,
+            f"{LOOPBACK}:{self._http}",
+            self._requests[tokens],
             connections=_CONNECTIONS,
             seconds=seconds,
             once=False,
             rate=rate,
         )
         if came.failed > came.answered // 100:
-            raise DevError(f"behind {kind.name} requests fail:\n{came.sample}")
+            raise DevError(f"behind {self._kind.name} requests fail:\n{came.sample}")
         return came
-
-    with running_api(store_url=store[0], keys=store[1], workers=1, folder=bench.folder, extra=extra) as api:
-        keyturn = grpc_port if kind.profile == "envoy-grpc" else api.port
-        ports = Ports(http, https, keyturn, upstream)
-        runs: dict[bool, list[Load]] = {True: [], False: []}
-        capacity: dict[bool, float] = {}
-        for checked in (True, False):
-            with _running_gateway(bench, kind, ports, checked=checked):
-                load(_WARM_SECONDS)
-                full = load(bench.options.seconds)
-                capacity[checked] = full.answered / full.seconds
-        rate = capacity[True] / 2
-        # In turn, so that a slow spell of the machine meets both.
-        for number in range(bench.options.runs):
-            for checked in (False, True):
-                bench.progress.update(f"behind {kind.name}: run {number + 1}")
-                with _running_gateway(bench, kind, ports, checked=checked):
-                    load(_WARM_SECONDS, rate)
-                    runs[checked].append(load(bench.options.seconds, rate))
-    bench.progress.end(f"behind {kind.name}")
-    return Added(kind.name, capacity[False], capacity[True], rate, tuple(runs[False]), tuple(runs[True]))
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from keyturn_dev.bench import opa, wire, world
 from keyturn_dev.bench.api import running_api
-from keyturn_dev.bench.behind import Added, measure_added
+from keyturn_dev.bench.behind import ALONE, Added, measure_added
 from keyturn_dev.bench.figures import Finding, Goal, Row, markdown
 from keyturn_dev.bench.generator import send_checks
+from keyturn_dev.bench.measure import FORGETFUL, NEVER_SEEN
 from keyturn_dev.bench.wire import write_requests
 from keyturn_dev.loopback import LOOPBACK, free_ports
 
@@ -26,6 +27,7 @@ FEW, MANY = 10, 10_000
 _TARGETS = 10_000
 _NAMES = {FEW: f"/auth, {FEW} routes", MANY: f"/auth, {MANY:,} routes"}
 _GRPC = "/auth by gRPC, token seen before"
+_GRPC_NEW = "/auth by gRPC, token never seen"
 _BESIDE = "/auth, beside OPA"
 _GOAL_GRPC = Goal(cpu=0.25)
 
@@ -43,7 +45,8 @@ class Checks:
             for routes in (FEW, MANY):
                 yield self._routes(routes)
         if "grpc" in self._works:
-            yield self._grpc()
+            yield self._grpc(_GRPC, self._bench.sign_tokens(), {})
+            yield self._grpc(_GRPC_NEW, self._bench.sign_tokens(NEVER_SEEN), FORGETFUL)
         if "opa" in self._works:
             yield from self._opa()
 
@@ -74,17 +77,17 @@ class Checks:
         with running_api(store_url=url, keys=keys, workers=1, folder=self._bench.folder) as api:
             return self._bench.row(api, name, self._file(name, requests))
 
-    def _grpc(self) -> Row:
+    def _grpc(self, name: str, tokens: Sequence[bytes], settings: Mapping[str, str]) -> Row:
         url, keys = self._store(world.ROUTES)
         (port,) = free_ports(1)
-        extra: Mapping[str, str] = {"KEYTURN_GATEWAY_PROFILE": "envoy-grpc", "KEYTURN_GRPC_PORT": str(port)}
+        extra = {**settings, "KEYTURN_GATEWAY_PROFILE": "envoy-grpc", "KEYTURN_GRPC_PORT": str(port)}
         messages = [
             wire.grpc_check(token, method="GET", uri=target)
-            for token, target in zip(self._bench.sign_tokens(), world.targets(world.TOKENS), strict=True)
+            for token, target in zip(tokens, world.targets(len(tokens)), strict=True)
         ]
         with running_api(store_url=url, keys=keys, workers=1, folder=self._bench.folder, extra=extra) as api:
-            path = self._file("grpc", messages)
-            return self._bench.row(api, _GRPC, path, address=f"{LOOPBACK}:{port}", sender=send_checks, goal=_GOAL_GRPC)
+            path = self._file(name, messages)
+            return self._bench.row(api, name, path, address=f"{LOOPBACK}:{port}", sender=send_checks, goal=_GOAL_GRPC)
 
     def _opa(self) -> Iterator[Row]:
         tokens = self._bench.sign_tokens()
@@ -124,7 +127,12 @@ def findings(rows: Sequence[Row], added: Sequence[Added]) -> list[Finding]:
                 Finding(_BESIDE, f"≥ 3 decisions for one of {name} per CPU second", f"{times:.1f}", times >= 3)
             )
     for each in added:
-        behind = f"behind {each.gateway}, {each.rate:,.0f} requests/s"
+        # The goal is set at half of what the gateway does by itself.
+        if each.of != ALONE:
+            continue
+        behind = f"behind {each.gateway}, {each.tokens}, {each.rate:,.0f} requests/s"
+        if each.rate > each.capacity:
+            behind += ", more than it can do with the check"
         for of, most, value in (("p50", 1.0, each.p50), ("p99", 5.0, each.p99)):
             found.append(Finding(behind, f"adds ≤ {most:g} ms at {of}", f"{value:.2f} ms", value <= most))
     return found
@@ -133,15 +141,17 @@ def findings(rows: Sequence[Row], added: Sequence[Added]) -> list[Finding]:
 def table(added: Sequence[Added]) -> str:
     """Return the Markdown table of what the check adds behind gateways; empty for nothing."""
     head = (
-        *("gateway", "its capacity alone", "with the check", "sent (half of that)"),
+        *("gateway", "tokens", "its capacity alone", "with the check", "sent", "half of its capacity"),
         *("p50 ms alone", "with", "p99 ms alone", "with", "failed"),
     )
     lines = [
         (
             each.gateway,
+            each.tokens,
             f"{each.alone:,.0f}/s",
             f"{each.capacity:,.0f}/s",
             f"{each.rate:,.0f}/s",
+            each.of,
             f"{statistics.median(run.p50 for run in each.without):.2f}",
             f"{statistics.median(run.p50 for run in each.checked):.2f}",
             f"{statistics.median(run.p99 for run in each.without):.2f}",
@@ -150,4 +160,4 @@ def table(added: Sequence[Added]) -> str:
         )
         for each in added
     ]
-    return markdown(head, lines, text_columns=1) if lines else ""
+    return markdown(head, lines, text_columns=2) if lines else ""

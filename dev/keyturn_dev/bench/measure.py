@@ -45,7 +45,9 @@ NAMES = {
     "auth-new": "/auth, token never seen",
 }
 # With fewer places for tokens than there are tokens, each has been forgotten when its turn comes again.
-_FORGETFUL = {"KEYTURN_TOKEN_CACHE": "100"}
+FORGETFUL = {"KEYTURN_TOKEN_CACHE": "100"}
+# Half the tokens that are forgotten must outnumber the places of each worker by far.
+NEVER_SEEN = world.TOKENS * 4
 _WARM_SECONDS = 1.0
 _MOST_ASSERTIONS = 200_000
 
@@ -82,7 +84,7 @@ class Bench:
         for workers in self.options.workers:
             for extra, some in (
                 ({}, [w for w in works if w != "auth-new"]),
-                (_FORGETFUL, [w for w in works if w == "auth-new"]),
+                (FORGETFUL, [w for w in works if w == "auth-new"]),
             ):
                 if not some:
                     continue
@@ -148,9 +150,9 @@ class Bench:
         self.progress.end(name)
         return Row(name, "sqlite", 1, connections, tuple(runs), goal)
 
-    def sign_tokens(self) -> list[bytes]:
+    def sign_tokens(self, count: int | None = None) -> list[bytes]:
         """Return access tokens of all clients."""
-        return world.sign_tokens(self.world, world.TOKENS, time.time())
+        return world.sign_tokens(self.world, count or world.TOKENS, time.time())
 
     def _run(self, api: Api, source: _Requests, server: int | None, connections: int, rate: float) -> Run:
         seconds = self.options.seconds
@@ -247,6 +249,5 @@ class _Requests:
     def _fixed(self, work: str) -> list[bytes]:
         if work == "basic":
             return world.basic_requests(self._world)
-        # Half the tokens that are forgotten must outnumber the places of each worker by far.
-        tokens = world.sign_tokens(self._world, world.TOKENS * (4 if work == "auth-new" else 1), time.time())
+        tokens = world.sign_tokens(self._world, NEVER_SEEN if work == "auth-new" else world.TOKENS, time.time())
         return world.tokeninfo_requests(tokens) if work == "tokeninfo" else world.gateway_requests(tokens)

@@ -9,7 +9,7 @@ import yaml
 
 from keyturn_dev.bench import opa, wire, world
 from keyturn_dev.bench.__main__ import describe
-from keyturn_dev.bench.behind import GATEWAYS, Added, without_check
+from keyturn_dev.bench.behind import ALONE, CHECKED, GATEWAYS, SEEN, Added, without_check
 from keyturn_dev.bench.checks import FEW, MANY, findings, table
 from keyturn_dev.bench.figures import Row, Run
 from keyturn_dev.bench.generator import Load
@@ -40,8 +40,9 @@ def row(name: str, cpu: float) -> Row:
     return Row(name, "sqlite", 1, 32, (dataclasses.replace(RUN, api=cpu),))
 
 
-def added(p50: float, p99: float) -> Added:
-    return Added("nginx", 9000.0, 4000.0, 2000.0, (LOAD,), (dataclasses.replace(LOAD, p50=1 + p50, p99=4 + p99),))
+def added(p50: float, p99: float, of: str = ALONE, capacity: float = 6000.0) -> Added:
+    checked = dataclasses.replace(LOAD, p50=1 + p50, p99=4 + p99)
+    return Added("nginx", SEEN, of, 9000.0, capacity, 4500.0, (LOAD,), (checked,))
 
 
 @pytest.mark.parametrize(("many", "met"), [(0.036, True), (0.037, False)], ids=["within a fifth", "beyond"])
@@ -66,19 +67,27 @@ def test_what_the_check_adds_is_held_against_its_bounds(p50: float, p99: float, 
     assert [found.met for found in findings([], [added(p50, p99)])] == met
 
 
+def test_the_bounds_are_for_half_of_what_the_gateway_does_by_itself() -> None:
+    assert findings([], [added(9, 9, of=CHECKED)]) == []
+    overloaded = findings([], [added(9, 9, capacity=4000.0)])
+    assert ["more than it can do with the check" in found.work for found in overloaded] == [True, True]
+    assert not any(found.met for found in overloaded)
+
+
 def test_what_was_not_measured_is_not_judged() -> None:
     assert findings([row(f"/auth, {MANY:,} routes", 0.03), row(opa.NAMES[False], 0.3)], []) == []
 
 
 def test_the_table_shows_both_sides_at_one_rate() -> None:
     cells = [cell.strip() for cell in table([added(0.5, 2.0)]).splitlines()[2].strip("|").split("|")]
-    assert cells == ["nginx", "9,000/s", "4,000/s", "2,000/s", "1.00", "1.50", "4.00", "6.00", "0"]
+    assert cells[:6] == ["nginx", "seen before", "9,000/s", "6,000/s", "4,500/s", "alone"]
+    assert cells[6:] == ["1.00", "1.50", "4.00", "6.00", "0"]
     assert table([]) == ""
 
 
 def test_a_report_of_gateways_alone_has_no_empty_tables() -> None:
     text = describe([], [added(0.5, 2.0)], ran="make bench ONLY=gateways", machine="a machine", date="2026-01-01")
-    assert "behind nginx, 2,000 requests/s" in text
+    assert "behind nginx, seen before, 4,500 requests/s" in text
     assert "base =" not in text
 
 
