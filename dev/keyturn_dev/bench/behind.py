@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 GATEWAYS = ("envoy", "envoy-grpc", "nginx")
 # The tokens of the requests, as they are to a replica.
 SEEN, NEW = "seen before", "never seen"
-# Of which capacity of the gateway half is sent.
+# Of which capacity of the gateway half is sent: without the check, or with it and tokens never seen, the least of its capacities.
 ALONE, CHECKED = "alone", "with the check"
 _CONNECTIONS = 32
 _START_SECONDS = 30.0
@@ -132,7 +132,7 @@ class _Behind:
             keyturn = {SEEN: seen, NEW: new}
             capacities = {tokens: self._capacity(port, tokens) for tokens, port in keyturn.items()}
             alone = self._capacity(None, SEEN)
-            rates = {ALONE: alone / 2, CHECKED: capacities[SEEN] / 2}
+            rates = {ALONE: alone / 2, CHECKED: capacities[NEW] / 2}
             runs: dict[tuple[str, str | None], list[Load]] = {}
             # In turn, so that a slow spell of the machine meets all.
             for number in range(self._bench.options.runs):

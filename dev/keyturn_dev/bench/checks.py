@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from keyturn_dev.bench import opa, wire, world
 from keyturn_dev.bench.api import running_api
-from keyturn_dev.bench.behind import ALONE, Added, measure_added
+from keyturn_dev.bench.behind import Added, measure_added
 from keyturn_dev.bench.figures import Finding, Goal, Row, markdown
 from keyturn_dev.bench.generator import send_checks
 from keyturn_dev.bench.measure import FORGETFUL, NEVER_SEEN
@@ -127,12 +127,10 @@ def findings(rows: Sequence[Row], added: Sequence[Added]) -> list[Finding]:
                 Finding(_BESIDE, f"≥ 3 decisions for one of {name} per CPU second", f"{times:.1f}", times >= 3)
             )
     for each in added:
-        # The goal is set at half of what the gateway does by itself.
-        if each.of != ALONE:
-            continue
-        behind = f"behind {each.gateway}, {each.tokens}, {each.rate:,.0f} requests/s"
+        # The goal is set at half of what the gateway does by itself; the other rate stands beside it.
+        behind = f"behind {each.gateway}, {each.tokens}, {each.rate:,.0f} requests/s, half of its capacity {each.of}"
         if each.rate > each.capacity:
-            behind += ", more than it can do with the check"
+            behind += ": more than it can do with the check"
         for of, most, value in (("p50", 1.0, each.p50), ("p99", 5.0, each.p99)):
             found.append(Finding(behind, f"adds ≤ {most:g} ms at {of}", f"{value:.2f} ms", value <= most))
     return found

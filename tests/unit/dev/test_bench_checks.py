@@ -67,8 +67,9 @@ def test_what_the_check_adds_is_held_against_its_bounds(p50: float, p99: float, 
     assert [found.met for found in findings([], [added(p50, p99)])] == met
 
 
-def test_the_bounds_are_for_half_of_what_the_gateway_does_by_itself() -> None:
-    assert findings([], [added(9, 9, of=CHECKED)]) == []
+def test_both_rates_are_told_apart_and_one_that_is_too_much_is_called_so() -> None:
+    for of in (ALONE, CHECKED):
+        assert all(found.work.endswith(f"half of its capacity {of}") for found in findings([], [added(0.5, 2, of=of)]))
     overloaded = findings([], [added(9, 9, capacity=4000.0)])
     assert ["more than it can do with the check" in found.work for found in overloaded] == [True, True]
     assert not any(found.met for found in overloaded)
