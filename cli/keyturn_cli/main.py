@@ -26,6 +26,7 @@ from .commands import (
     token,
 )
 from .errors import CommandError
+from .help import examples
 from .output import report_failure
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ app.add_typer(rotate.rotate)
 add(console.console, console.EPILOG)
 
 
-@app.command()
+@app.command(epilog=examples("keyturn version", "kubectl keyturn version"))
 def version() -> None:
     """Print the version."""
     print_version(True)

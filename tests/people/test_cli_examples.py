@@ -5,47 +5,38 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import typer.main
 import yaml
-from typer.core import TyperGroup
 
-from keyturn_cli.main import app
 from tests.cluster.clients import World, needs, route
 from tests.cluster.portal import Portal
+from tests.documents import DOCUMENTS, PROJECT, RUN_BY, blocks, name_of
 from tests.installations import StartWorld
+from tests.keyturn_words import every_command, examples
 from tests.manifests import manifest
 from tests.people.command_line import keyturn
 
-GROUP = typer.main.get_command(app)
-assert isinstance(GROUP, TyperGroup)
+# The console runs until Ctrl-C: its examples are run by test_command.py. The completion's installation is by test_plugin.py.
+OTHERS = ("console", "--install-completion")
+COMMANDS = [one for one in every_command() if one[0] not in OTHERS]
 
 
-def leaves(group: TyperGroup, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name, command in sorted(group.commands.items()):
-        if isinstance(command, TyperGroup):
-            yield from leaves(command, (*before, name))
-        elif (*before, name) not in (("version",), ("console",)):
-            yield (*before, name)
+def lines_of(document: Path) -> list[str]:
+    """What a document's shell blocks give `keyturn` to do, where no other test runs the block."""
+    shown = [
+        block.text
+        for block in blocks(document)
+        if block.language in ("sh", "bash", "console") and not RUN_BY.fullmatch(block.mark)
+    ]
+    found = re.findall(r"^keyturn (.*\S)\s*$", "\n".join(shown), re.MULTILINE)
+    return [line for line in found if line.split()[0] not in OTHERS]
 
 
-def examples(command: tuple[str, ...]) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "keyturn_cli.main", *command, "--help"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "400", "TERM": "dumb", "NO_COLOR": "1"},
-    )
-    lines = (line.strip() for line in done.stdout.splitlines())
-    return [line.removeprefix("$ keyturn ") for line in lines if line.startswith("$ keyturn ")]
+PAGES = [path for path in DOCUMENTS if lines_of(path)]
 
 
 @dataclass
@@ -104,10 +95,12 @@ def stage(world: World, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     (folder / "rules").mkdir()
     access = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "AccessRule", "metadata": {"name": "x"}}
     shown = {**access, "spec": {"routes": [{"path": "/orders", "permissions": {"anyOf": ["orders:read"]}}]}}
+    # The project's own, as a page has them beside it.
+    shutil.copytree(PROJECT / "examples", folder / "examples")
     for number, name in enumerate(("shop", "health")):
         other = {"metadata": {"name": name}, "spec": {"routes": [{"path": f"/{name}", "public": True}]}}
         (folder / "rules" / f"{name}.yaml").write_text(yaml.safe_dump({**shown, **(other if number else {})}), "utf-8")
-    case = {"request": "GET https://shop.example/orders/7", "permissions": ["orders:read"], "expect": "allow"}
+    case = {"request": "GET https://shop.example/orders/7", "permissions": ["orders:read", "orders"], "expect": "allow"}
     (folder / "cases.yaml").write_text(yaml.safe_dump([case]), "utf-8")
     generated = {"generateKey": {"secretName": "billing-generated"}}
     world.apply(manifest("ClientCredential", "billing-generated", generated))
@@ -117,23 +110,25 @@ def stage(world: World, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     return Stage(world, folder, billing.client_id, str(denial.json()["id"]))
 
 
-def run(world: World, stage: Stage, command: tuple[str, ...], example: str, folder: Path) -> None:
+def run(world: World, stage: Stage, example: str, folder: Path) -> None:
     words = stage.words(example)
-    changing = command[0] == "revoke" or command[-1] in ("approve", "suspend", "resume")
-    if changing and not {"--yes", "--dry-run", "--token"} & set(words):
+    edits = words[0] == "revoke" or words[:2] in (["clients", one] for one in ("approve", "suspend", "resume"))
+    if edits and not {"--yes", "--dry-run", "--token"} & set(words):
         words.append("--yes")
     done = keyturn(world, *words, stdin=stage.typed(words), folder=folder)
     # Here the service's own URL stands for the public one: that its private paths are seen there is what doctor is to say.
     wanted = 1 if "--public-url" in words else 0
     assert done.returncode == wanted, f"{example}: {done.stderr} {done.stdout}"
+    if words[:2] == ["clients", "suspend"]:
+        assert keyturn(world, "clients", "resume", "billing", "--yes").returncode == 0
 
 
 def touches_the_signing_key(example: str) -> bool:
     """Such examples would take other tests' tokens away."""
-    return "signing-key" in example
+    return "signing-key" in example or example.startswith("revoke --all")
 
 
-@pytest.mark.parametrize("command", [one for one in leaves(GROUP) if one[-1] != "signing-key"], ids=" ".join)
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one[-1] != "signing-key"], ids=" ".join)
 def test_every_example_in_the_help_does_what_it_says(
     world: World, stage: Stage, command: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -147,17 +142,30 @@ def test_every_example_in_the_help_does_what_it_says(
             # It leaves alone what is there.
             folder = tmp_path / str(number)
             folder.mkdir()
-        run(world, stage, command, example, folder)
-        if command[-1] == "suspend":
-            assert keyturn(world, "clients", "resume", "billing", "--yes").returncode == 0
+        run(world, stage, example, folder)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_does_what_it_says(world: World, stage: Stage, page: Path, tmp_path: Path) -> None:
+    """One after the other, in one folder: what one writes another reads."""
+    folder = tmp_path / "page"
+    shutil.copytree(stage.folder, folder)
+    for line in lines_of(page):
+        if not touches_the_signing_key(line):
+            run(world, stage, line, folder)
+
+
+def test_pages_have_commands_that_are_run() -> None:
+    assert {name_of(page) for page in PAGES} >= {"docs/cli.md", "docs/access-rules.md", "docs/migrate.md"}
 
 
 def test_so_do_those_that_touch_the_signing_key(start_world: StartWorld, tmp_path: Path) -> None:
     own = start_world(signing={"publishBefore": "1s"})
     (tmp_path / "auth.json").touch()
     stage = Stage(own, tmp_path, "", "")
-    commands = [("rotate", "signing-key"), ("revoke",)]
-    found = [(command, one) for command in commands for one in examples(command) if touches_the_signing_key(one)]
-    assert len(found) >= 3
-    for command, example in found:
-        run(own, stage, command, example, tmp_path)
+    lines = [line for command in COMMANDS for line in examples(command)]
+    lines += [line for page in PAGES for line in lines_of(page)]
+    found = [line for line in dict.fromkeys(lines) if touches_the_signing_key(line)]
+    assert len(found) >= 5
+    for line in found:
+        run(own, stage, line, tmp_path)

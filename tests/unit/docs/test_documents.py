@@ -5,11 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer.main
-from typer.core import TyperGroup
 
-from keyturn_cli.main import app
 from tests.documents import DOCUMENTS, PROJECT, RUN_BY, blocks, commands, links, name_of
+from tests.keyturn_words import check
 
 MAKEFILE = (PROJECT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
@@ -55,17 +53,6 @@ def calls_a_target(words: list[str]) -> bool:
     return name in TARGETS and given.keys() <= VARIABLES and (part is None or (PROJECT / "tests" / part).is_dir())
 
 
-def parses_as_keyturn(words: list[str], folder: Path) -> bool:
-    """A sub-command that takes these arguments; nothing is run."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
-    if len(words) == 2:
-        return words[1] in group.commands or any(words[1] in option.opts for option in group.params)
-    arguments = [str(folder / word) if word.endswith(".pem") else word for word in words[2:]]
-    group.commands[words[1]].make_context(words[1], arguments).close()
-    return True
-
-
 def test_there_are_commands_and_links_to_look_at() -> None:
     assert ("README.md", "make run") in COMMANDS
     assert ("README.md", "make check") in COMMANDS
@@ -82,10 +69,35 @@ def test_a_command_is_one_that_is_there(document: str, command: str, tmp_path: P
     elif program == "make":
         assert calls_a_target(words)
     elif program == "keyturn":
-        (tmp_path / "demo.pem").touch()
-        assert parses_as_keyturn(words, tmp_path)
+        arguments = [str(tmp_path / word) if word.endswith(".pem") else word for word in words[1:]]
+        for word in words:
+            if word.endswith(".pem"):
+                (tmp_path / word).touch()
+        check(arguments)
     else:
         pytest.fail(f"nothing runs `{command}`; a block that a test runs names it in a comment in front of it")
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        pytest.param("clients list --no-such-option", "No such option", id="an option of a command in a group"),
+        pytest.param("clients lists", "'lists'", id="a command that a group has not"),
+        pytest.param("token --url nowhere", "https://", id="a value that is none"),
+    ],
+)
+def test_a_command_is_followed_to_its_end(command: str, problem: str) -> None:
+    with pytest.raises(Exception, match=problem):
+        check(shlex.split(command))
+    check(["clients", "list"])
+    check(["--install-completion"])
+
+
+def test_no_command_hides_in_a_block_that_nothing_runs() -> None:
+    programs = re.compile(r"^(?:\$ )?(sudo|make|keyturn|kubectl|curl|helm|docker|psql|python3?|pip|git) ", re.MULTILINE)
+    shown = [block for document in DOCUMENTS for block in blocks(document) if block.language in ("", "text")]
+    assert shown
+    assert [(name_of(block.document), found[0]) for block in shown if (found := programs.search(block.text))] == []
 
 
 @pytest.mark.parametrize(("document", "link"), LINKS)
@@ -105,6 +117,7 @@ def test_a_block_that_names_a_test_is_run_by_it() -> None:
         ("docs/install.md", "tests/node/test_tenants.py"),
         ("docs/install.md", "tests/node/test_under_load.py"),
         ("docs/keys.md", "tests/cluster/test_runbooks.py"),
+        ("docs/migrate.md", "tests/people/test_migration_page.py"),
         ("docs/tokens.md", "tests/api/test_docs.py"),
     }
     assert all((PROJECT / test).is_file() for _, test in named)
