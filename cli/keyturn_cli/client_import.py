@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keyturn.clients.claims import is_claim_name, is_reserved
 from keyturn.clients.client_id import is_client_id
+from keyturn.clients.parse import MAX_ITEMS
 from keyturn.clients.registration import CLIENT_SECRET_HASH
 from keyturn.jose.keys import KeyRejected, parse_jwk
 from keyturn.secrets import is_foreign_hash
@@ -46,6 +47,10 @@ _SCOPE_TOKEN: Final = re.compile(r"[!#-\[\]-~]{1,256}", re.ASCII)
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 _ANNOTATION: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _MAX_NAME: Final = 52
+# By a rule of the CRD's.
+_MAX_CHARACTERS: Final = {"permissions": 10_240}
+# An object's annotations have 256 KiB, in which `kubectl apply` keeps a copy of the whole manifest, quoted once more.
+_MAX_METADATA_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +135,9 @@ def _import(record: Mapping[str, Any], client_id: str, result: Import, taken: se
     secret = _credential(record, method, name, spec, note)
     for member, field_name in (("permissions", "permissions"), ("audience", "audiences")):
         if values := _values(record.get(member), member, _SCOPE_TOKEN, note):
-            spec[field_name] = values
+            spec[field_name] = _bounded(values, field_name, member, note)
     if claims := _claims(record.get("allowedCustomClaims"), note):
-        spec["allowedCustomClaims"] = claims
+        spec["allowedCustomClaims"] = _bounded(claims, "allowedCustomClaims", "allowedCustomClaims", note)
     if state != "PUBLIC":
         spec["suspended"] = True
         note("__STATE__", f"is {state}: the client is suspended")
@@ -221,6 +226,19 @@ def _values(given: object, member: str, form: re.Pattern[str], note: Callable[..
     return kept
 
 
+def _bounded(values: list[str], field_name: str, member: str, note: Callable[..., None]) -> list[str]:
+    """As many of them, from the first on, as the API server takes: an object with more would be refused as a whole."""
+    limit, characters = MAX_ITEMS[field_name], _MAX_CHARACTERS.get(field_name)
+    kept = values[:limit]
+    while characters is not None and sum(map(len, kept)) > characters:
+        kept.pop()
+    if len(kept) < len(values):
+        most = f"{limit} of them" + ("" if characters is None else f", {characters} characters together")
+        rest = f"{_printed(values[len(kept)])!r} and all after it, {len(values) - len(kept)} of {len(values)}, were left out"
+        note(member, f"a client holds at most {most}: {rest}; divide it among several clients", lost=True)
+    return kept
+
+
 def _claims(given: object, note: Callable[..., None]) -> list[str]:
     kept = []
     for one in given if isinstance(given, list) else []:
@@ -239,10 +257,17 @@ def _annotations(given: object, note: Callable[..., None]) -> dict[str, str]:
     if not isinstance(given, dict):
         note("metadata", "is no object and was left out", lost=True)
         return {}
-    kept = {}
+    kept: dict[str, str] = {}
+    room = _MAX_METADATA_BYTES
     for name, value in given.items():
         if _ANNOTATION.fullmatch(name) and isinstance(value, str | int | float | bool):
-            kept[f"{METADATA_PREFIX}{name}"] = value if isinstance(value, str) else str(value).lower()
+            text = value if isinstance(value, str) else str(value).lower()
+            size = len(METADATA_PREFIX) + len(name) + len(text.encode())
+            if size > room:
+                note("metadata", f"{name!r} was left out: annotations have no room for it", lost=True)
+                continue
+            room -= size
+            kept[f"{METADATA_PREFIX}{name}"] = text
         else:
             note("metadata", f"{_printed(name)!r} can't be an annotation and was left out", lost=True)
     return kept

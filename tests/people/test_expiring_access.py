@@ -72,7 +72,7 @@ def test_a_credential_plugin_is_asked_again_when_the_api_server_knows_its_person
         old, new = {"token": "over"}, token_of_an_account(world)
         name = f"system:serviceaccount:{world.namespace}:default"
     else:
-        old, new, name = certificate_of_nobody(), administrator(world), "admin"
+        old, new, name = certificate_of_nobody(), administrator(world), "keyturn-admin"
     given = tmp_path / "given.json"
 
     def give(status: dict[str, str]) -> None:

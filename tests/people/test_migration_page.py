@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +11,12 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from keyturn.jose.signing import load_pem
 from tests.cluster.clients import World, needs, route
-from tests.documents import PROJECT, RUN_BY, blocks, shown_objects
+from tests.documents import PROJECT, shown_objects
 from tests.manifests import rsa_key
-from tests.people.command_line import kubeconfig
+from tests.people.shell import run, shown
 
 PAGE = PROJECT / "docs" / "migrate.md"
 PASSPHRASE = "of the reference"
-
-
-def command(program: str) -> str:
-    """The page's command that calls `program`."""
-    (found,) = [one.text for one in blocks(PAGE) if RUN_BY.fullmatch(one.mark) and one.text.startswith(f"{program} ")]
-    return found
-
-
-def run(world: World, script: str, folder: Path, **environ: str) -> str:
-    programs = folder / "bin"
-    programs.mkdir(exist_ok=True)
-    kubectl = programs / "kubectl"
-    if not kubectl.exists():
-        kubectl.symlink_to(world.installation.target.kubectl)
-    done = subprocess.run(
-        ["/bin/sh", "-eu"],
-        input=script,
-        cwd=folder,
-        env={"PATH": f"{programs}:{os.environ['PATH']}", "KUBECONFIG": str(kubeconfig(world)), **environ},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def signing_key() -> dict[str, Any]:
@@ -60,7 +32,7 @@ def test_the_reference_s_key_is_in_the_secret_as_the_signing_key_of_the_page_nam
     (tmp_path / "reference.pem").write_bytes(encrypted)
     run(
         world,
-        command("kubectl"),
+        shown(PAGE, "kubectl "),
         tmp_path,
         PRIVATE_RSA_KEY_FILE_PATH=str(tmp_path / "reference.pem"),
         PRIVATE_KEY_PASSWORD=PASSPHRASE,
@@ -81,4 +53,4 @@ def test_the_question_of_the_page_is_answered_by_its_status(
     # The rule that the examples of the help have too: one path, one rule.
     world.rule("orders-example", route("/orders", "GET", **needs("orders:read")))
     service = world.replicas[0].url
-    assert run(world, command("curl"), tmp_path, TOKEN=client.token(), SERVICE=service) == status
+    assert run(world, shown(PAGE, "curl "), tmp_path, TOKEN=client.token(), SERVICE=service) == status

@@ -20,6 +20,7 @@ from ..files import NewFile, write_all
 from ..help import examples
 from ..manifest import to_yaml
 from ..output import say
+from ..progress import working
 
 EPILOG: Final = examples(
     "keyturn convert auth.json -o rules.yaml",
@@ -81,7 +82,8 @@ def convert(
     with Keyturn is reported on stderr. What can't be converted is left out or written closed, never opened; where leaving a
     path out would leave its requests to a wider one, nothing is written.
     """
-    conversion = convert_configuration(read_configuration(configuration))
+    with working("Reading the rules"):
+        conversion = convert_configuration(read_configuration(configuration))
     for difference in conversion.differences:
         say(str(difference), style="red" if difference.lost else "")
     parts = split(conversion.routes)
@@ -96,10 +98,11 @@ def convert(
         )
     if not parts:
         raise CommandError("Nothing was written: no route could be converted.", "See the report.", Exit.REFUSED)
-    manifests = "---\n".join(
-        to_yaml(access_rule(name=name if index == 1 else f"{name}-{index}", namespace=namespace, routes=routes))
-        for index, routes in enumerate(parts, start=1)
-    )
+    with working("Writing the manifests"):
+        manifests = "---\n".join(
+            to_yaml(access_rule(name=name if index == 1 else f"{name}-{index}", namespace=namespace, routes=routes))
+            for index, routes in enumerate(parts, start=1)
+        )
     if output is None:
         typer.echo(manifests, nl=False)
     else:

@@ -17,6 +17,7 @@ from ..files import NewFile, write_all
 from ..help import examples
 from ..manifest import to_yaml
 from ..output import say
+from ..progress import working
 from .convert import check_namespace
 
 EPILOG: Final = examples(
@@ -67,7 +68,8 @@ def import_collection(
     Every client keeps its id, its key or its secret, and its permissions. What differs is reported on stderr. The hashes of secrets
     stand in a file of their own, since they belong into no repository.
     """
-    imported = import_clients(read_records(collection), namespace=namespace)
+    with working("Reading the clients"):
+        imported = import_clients(read_records(collection), namespace=namespace)
     for finding in imported.findings:
         say(str(finding), style="red" if finding.lost else "")
     if report is not None:
@@ -82,7 +84,8 @@ def import_collection(
         say(
             f"{len(imported.secrets)} client(s) wait for their Secret: write those with --secrets FILE.", style="yellow"
         )
-    manifests = _documents(imported.clients)
+    with working("Writing the manifests"):
+        manifests = _documents(imported.clients)
     if output is None:
         typer.echo(manifests.decode(), nl=False)
     else:

@@ -17,6 +17,7 @@ from ..files import NewFile, write_all
 from ..help import examples
 from ..manifest import client_credential, to_yaml
 from ..output import say
+from ..progress import working
 
 EPILOG: Final = examples(
     "keyturn keygen billing",
@@ -112,7 +113,8 @@ def keygen(
     """
     if key_type is KeyType.EC and size is not None:
         raise typer.BadParameter("is for RSA keys; an EC key is always P-256", param_hint="'--size'")
-    key = generate("ES256", EC_SIZE) if key_type is KeyType.EC else generate("RS256", int(size or RsaSize.SMALL))
+    with working("Making the key"):
+        key = generate("ES256", EC_SIZE) if key_type is KeyType.EC else generate("RS256", int(size or RsaSize.SMALL))
     manifest = client_credential(
         name=name, namespace=namespace, jwk=key.public.jwk, permissions=permission or [], audiences=audience or []
     )

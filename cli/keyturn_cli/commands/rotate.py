@@ -18,6 +18,7 @@ from ..errors import CommandError, Exit
 from ..help import examples
 from ..kube import ContextOption, KubeconfigOption, NamespaceOption, open_kube
 from ..output import printable, say
+from ..progress import working
 from ..signing_key import (
     Progress,
     annotations_to_withdraw,
@@ -210,10 +211,15 @@ def await_progress(progress: Callable[[], Progress], *, seconds: float) -> str:
     end = time.monotonic() + seconds
     said = ""
     while True:
-        reached = progress()
+        # Not while something is written: the two would be on one line.
+        with working("Waiting for the operator"):
+            reached = progress()
+            while reached.done is None and reached.waits_for in ("", said) and time.monotonic() < end:
+                time.sleep(POLL_SECONDS)
+                reached = progress()
         if reached.done is not None:
             return reached.done
-        if reached.waits_for and reached.waits_for != said:
+        if reached.waits_for not in ("", said):
             said = reached.waits_for
             say(printable(said))
         if time.monotonic() >= end:
@@ -222,4 +228,3 @@ def await_progress(progress: Callable[[], Progress], *, seconds: float) -> str:
                 "The operator goes on with it; look at the object's conditions.",
                 Exit.UNREACHABLE,
             )
-        time.sleep(POLL_SECONDS)

@@ -15,6 +15,7 @@ from ..errors import Exit
 from ..explanation import OUTCOMES, lacking, would_deny
 from ..help import examples
 from ..output import printable, say
+from ..progress import working
 from ..rule_files import RuleSet, load_rules
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ def try_rules(
     The rules are read, compiled and asked by the same code that answers the gateway.
     """
     expected = [] if cases is None else read_cases(cases)
-    loaded = load_rules(rules, namespace=namespace, enforce_audit=enforce_audit)
-    results = [result(case, loaded) for case in expected]
+    with working("Trying the rules"):
+        loaded = load_rules(rules, namespace=namespace, enforce_audit=enforce_audit)
+        results = [result(case, loaded) for case in expected]
     failures = [found for found in results if not found["ok"]]
     if output is Format.JSON:
         typer.echo(json.dumps(body_of(loaded, results), ensure_ascii=False, indent=2))

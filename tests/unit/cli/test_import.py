@@ -176,6 +176,51 @@ def test_every_manifest_passes_the_schema() -> None:
         assert list(faults(schema_of("clientcredentials"), client)) == []
 
 
+def many(count: int, length: int = 8) -> list[str]:
+    return [f"p{number:0{length - 1}}" for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("member", "field", "given", "kept"),
+    [
+        pytest.param("permissions", "permissions", many(512), 512, id="as many permissions as a client may hold"),
+        pytest.param("permissions", "permissions", many(600), 512, id="more permissions"),
+        pytest.param("permissions", "permissions", many(40, 256), 40, id="as long ones as a client may hold"),
+        pytest.param("permissions", "permissions", many(41, 256), 40, id="longer ones together"),
+        pytest.param("audience", "audiences", many(16), 16, id="as many audiences"),
+        pytest.param("audience", "audiences", many(40), 16, id="more audiences"),
+        pytest.param("allowedCustomClaims", "allowedCustomClaims", many(16), 16, id="as many claims"),
+        pytest.param("allowedCustomClaims", "allowedCustomClaims", many(40), 16, id="more claims"),
+    ],
+)
+def test_what_the_api_server_would_refuse_is_left_out_and_told(
+    member: str, field: str, given: list[str], kept: int
+) -> None:
+    imported = import_clients([{**record(), member: given}])
+    assert only(imported)[field] == given[:kept]
+    assert list(faults(schema_of("clientcredentials"), imported.clients[0])) == []
+    lost = [finding for finding in imported.findings if finding.lost]
+    assert [finding.member for finding in lost] == ([] if kept == len(given) else [member])
+    assert all(f"{len(given) - kept} of {len(given)}" in finding.message for finding in lost)
+
+
+def test_the_bounds_are_those_of_the_crd() -> None:
+    spec = schema_of("clientcredentials")["properties"]["spec"]["properties"]
+    for member, field in (("permissions", "permissions"), ("audience", "audiences"), ("allowedCustomClaims",) * 2):
+        kept = only(import_clients([{**record(), member: many(600)}]))[field]
+        assert len(kept) == spec[field]["maxItems"]
+    (rule,) = spec["permissions"]["x-kubernetes-validations"]
+    assert rule["rule"].endswith("<= 10240")
+
+
+def test_metadata_without_room_among_the_annotations_is_left_out_and_told() -> None:
+    imported = import_clients([record(metadata={"a": "x" * 60_000, "b": "é" * 3_000, "c": "y"})])
+    assert {name.rpartition("/")[2] for name in imported.clients[0]["metadata"]["annotations"]} == {"a", "c"}
+    assert [finding.message for finding in imported.findings if finding.lost] == [
+        "'b' was left out: annotations have no room for it"
+    ]
+
+
 FORMS = [
     pytest.param(lambda records: json.dumps(records), id="a list"),
     pytest.param(lambda records: json.dumps({"clients": records}), id="an object with clients"),
