@@ -66,6 +66,11 @@ class Stage:
                 words[number] = self.world.namespace
         return words
 
+    def copied(self, folder: Path) -> Path:
+        """The files in a folder of their own: some commands leave alone what is there."""
+        shutil.copytree(self.folder, folder)
+        return folder
+
     def typed(self, words: list[str]) -> str:
         """What a person would have on stdin."""
         name = "token.txt" if "--token" in words else "clients.json" if words[0] == "import" else "auth.json"
@@ -135,21 +140,14 @@ def test_every_example_in_the_help_does_what_it_says(
     found = examples(command)
     assert found
     for number, example in enumerate(found):
-        if touches_the_signing_key(example):
-            continue
-        folder = stage.folder
-        if command == ("keygen",):
-            # It leaves alone what is there.
-            folder = tmp_path / str(number)
-            folder.mkdir()
-        run(world, stage, example, folder)
+        if not touches_the_signing_key(example):
+            run(world, stage, example, stage.copied(tmp_path / str(number)))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_a_page_does_what_it_says(world: World, stage: Stage, page: Path, tmp_path: Path) -> None:
     """One after the other, in one folder: what one writes another reads."""
-    folder = tmp_path / "page"
-    shutil.copytree(stage.folder, folder)
+    folder = stage.copied(tmp_path / "page")
     for line in lines_of(page):
         if not touches_the_signing_key(line):
             run(world, stage, line, folder)
