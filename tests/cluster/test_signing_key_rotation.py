@@ -234,6 +234,35 @@ def test_the_command_withdraws_all_keys_and_they_never_come_back(rotating: World
     assert kid_of(client.token()) not in before
 
 
+def test_an_object_that_is_restored_with_an_older_secret_brings_no_withdrawn_key_back(
+    rotating: World, client: Client
+) -> None:
+    """The object is another one then, without status and annotations; what knows of the withdrawal is the store alone."""
+    world, own = rotating, rotating.installation
+    backup = world.objects.get("secrets", SIGNING_KEY)
+    before = {kid for kid, state in states(world).items() if state in ("Active", "Next")}
+    token = client.token()
+    done = command(world, "--compromised", "--wait", "--timeout", "80s")
+    assert done.returncode == 0, done.stderr
+    for name in ("operator-0", "api-0", "api-1"):
+        assert own.stop_process(name)
+    world.objects.delete("signingkeys", SIGNING_KEY)
+    restore_secret(world, backup)
+    own.apply([manifest("SigningKey", SIGNING_KEY, QUICK)])
+    own.start_operator()
+    for number in range(2):
+        own.start_api(number)
+    own.wait_ready()
+    world.objects.wait_for("signingkeys", SIGNING_KEY, kind="SecretRestored", reason="OlderSecret", seconds=PATIENCE)
+    world.objects.wait_for("signingkeys", SIGNING_KEY, seconds=PATIENCE)
+    assert {states(world)[kid] for kid in before} == {"Compromised"}
+    assert not any(before & set(jwks(one)) for one in world.replicas)
+    assert not {f"{kid}.pem" for kid in before} & private_members(world)
+    assert infos(world, token) == [401, 401]
+    wait_until(lambda: client.request().status_code == 200, "tokens to be had again", seconds=PATIENCE)
+    assert kid_of(client.token()) not in before
+
+
 def restore_secret(world: World, backup: Manifest) -> None:
     """As a backup program does: the members as they were, and none besides."""
     present = world.objects.get("secrets", SIGNING_KEY)["data"]

@@ -320,7 +320,7 @@ class Model:
         self.kube.objects[OBJECT]["metadata"]["annotations"] = dict(self.annotations)
         self.touch()
 
-    def edit(self, **spec: str) -> None:
+    def edit(self, **spec: str | None) -> None:
         self.spec |= spec
         self.kube.put(Kind.SIGNING_KEY, "keyturn", dict(self.spec))
         self.touch()

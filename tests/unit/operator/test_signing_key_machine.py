@@ -169,6 +169,17 @@ class SigningKeys(RuleBasedStateMachine):
         self.scheduled = self.scheduled or value != "0s"
         self.model.edit(rotateEvery=value)
 
+    @rule(value=st.sampled_from(["0s", "20s", "90s"]))
+    def the_retention_is_edited(self, value: str) -> None:
+        self.model.edit(retainAfter=value)
+
+    @rule(mistake=st.sampled_from([("deletionPolicy", "Perhaps"), ("size", "big"), ("retainAfter", "for ever")]))
+    def the_spec_is_edited_wrongly(self, mistake: tuple[str, str]) -> None:
+        self.model.edit(**dict([mistake]))
+
+    def mend_the_spec(self) -> None:
+        self.model.edit(deletionPolicy="Retain", size=None, retainAfter="0s")
+
     @rule(writes=st.integers(0, 9))
     def the_operator_will_be_killed(self, writes: int) -> None:
         self.model.fuse.left = writes
@@ -310,6 +321,7 @@ class SigningKeys(RuleBasedStateMachine):
             model.start_operator()
         self.paused = False
         model.annotate(PAUSED_ANNOTATION, None)
+        self.mend_the_spec()
         model.wait(2.5)
         self.note_recovery()
         assert self.store_ok, "the store was not rebuilt"
