@@ -1,13 +1,13 @@
 """What the server does with requests that no well-meaning client sends."""
 
 import asyncio
-import random
 import re
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.api.conftest import Running
+from tests.malformed import malformed_values
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -183,47 +183,6 @@ async def test_callers_that_go_before_the_answer_disturb_nobody(shared: Running)
 async def test_an_upgrade_is_answered_as_a_plain_request(shared: Running) -> None:
     answer = await exchange(shared, request(b"Connection: Upgrade", b"Upgrade: websocket"))
     assert status(answer) == 200
-
-
-def malformed_values() -> list[bytes]:
-    """500 values of Authorization that are no credentials; the same ones in every run."""
-    chosen = random.Random(7)
-    fixed = [
-        *(
-            b"",
-            b" ",
-            b"Bearer",
-            b"Bearer ",
-            b"Bearer\t",
-            b"\tBearer x",
-            b"bearer  x",
-            b"Basic",
-            b"Bearer \xff\xfe",
-            b"\xff",
-        ),
-        *(
-            b"Bearer " + b"a" * 15_000,
-            b"Bearer a.b",
-            b"Bearer a.b.c.d",
-            b"Bearer ..",
-            b"Bearer e30.e30.",
-            b"Bearer ,",
-            b"=",
-        ),
-        *(
-            b"Bearer x, Bearer y",
-            b'Digest a="b"',
-            b"Negotiate YII=",
-            b"Bearer null",
-            b"Bearer undefined",
-            b"B" * 16_000,
-        ),
-    ]
-    allowed = [byte for byte in range(256) if byte >= 32 and byte != 127] + [9]
-    while len(fixed) < 500:
-        prefix = chosen.choice([b"Bearer ", b"Basic ", b"bearer ", b"", b"Bearer e30."])
-        fixed.append(prefix + bytes(chosen.choices(allowed, k=chosen.randint(1, 200))))
-    return fixed
 
 
 QUESTION = b"Original-Request-Uri: /orders\r\nOriginal-Request-Method: GET\r\n"

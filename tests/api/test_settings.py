@@ -129,6 +129,12 @@ async def _(_: World, running: Running) -> None:
         assert (await running.http.get("/tokeninfo", headers=bearer)).status_code == status
         allowed = (await running.decide(**bearer)).headers["mia-allowed"]
         assert allowed == ("1" if status == 200 else "0")
+    assert "any_audience_accepted" not in running.process.output()
+
+
+@shows("ACCEPTED_AUDIENCES", by="gateway")
+async def _(_: World, running: Running) -> None:
+    assert "any_audience_accepted" in running.process.output()
 
 
 @shows("CLOCK_SKEW_SECONDS", by="plain")

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
 from tests.cluster.clients import World
 from tests.cluster.portal import Portal, bearer
+from tests.malformed import malformed_values
 from tests.promises import examine
 
 COMMAND = re.compile(r"```sh\n(.*?)\n```", re.DOTALL)
@@ -139,3 +143,32 @@ def test_each_example_of_a_body_is_taken(world: World) -> None:
     for name, body in examples("post", "/explain").items():
         # Of clients and denials that this installation does not know.
         assert portal.post("/explain", body, caller).status_code in (200, 404), name
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/register"),
+        ("GET", "/register/keyturn-test.r-1"),
+        ("PUT", "/register/keyturn-test.r-1"),
+        ("DELETE", "/register/keyturn-test.r-1"),
+        ("POST", "/clients"),
+        ("POST", "/explain"),
+        ("POST", "/oauth/introspect"),
+        ("POST", "/oauth/revoke"),
+    ],
+)
+def test_500_malformed_authorization_values_are_never_5xx(world: World, method: str, path: str) -> None:
+    place = urlsplit(world.replicas[0].url)
+    assert place.hostname
+    assert place.port
+    kind, body = ("application/x-www-form-urlencoded", b"token=x") if "/oauth/" in path else ("application/json", b"{}")
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\n"
+    head += f"Content-Length: {len(body)}\r\nAuthorization: "
+    found: Counter[int] = Counter()
+    for value in malformed_values():
+        with socket.create_connection((place.hostname, place.port), timeout=20) as connection:
+            connection.sendall(head.encode() + value + b"\r\n\r\n" + body)
+            found[int(connection.recv(64).split(b" ")[1])] += 1
+    assert found.keys() <= {400, 401, 431}
+    assert found[401] > 100

@@ -1,4 +1,5 @@
-"""That secrets are found wherever they stand, and that none does: in a log at DEBUG, an event, a status, another object or a store.
+"""That secrets are found wherever they stand, and that none does: in a log at DEBUG, an event, a status, another object, a
+trace or a store.
 
 What a whole run left behind is looked through at its end, by a fixture of all tests.
 """
@@ -12,6 +13,7 @@ import httpx2
 import pytest
 
 from tests.api.installation import Installation, assertion, form
+from tests.people.metrics.collector import collecting
 from tests.sample_keys import ALGORITHMS, sample_key
 from tests.secrecy.observing import without_mistakes
 from tests.secrecy.planted import PLANTED, Planted
@@ -22,7 +24,7 @@ SECRET = "secrecy-%/:=& s3cret-of-the-last-test"
 KEY = sample_key("RS256", 901)
 
 
-async def use_everything(folder: Path) -> None:
+async def use_everything(folder: Path, traces_url: str) -> None:
     """Each way of proving somebody, right and wrong, so that there is always something to look for."""
     installation = Installation(folder)
     try:
@@ -30,7 +32,7 @@ async def use_everything(folder: Path) -> None:
         await installation.add_key_client("team.app", KEY)
         await installation.add_secret_client("team.secret", SECRET.encode())
         await installation.add_rules()
-        process = await installation.start(secret_failures_per_minute="0").ready()
+        process = await installation.start(secret_failures_per_minute="0", traces_url=traces_url).ready()
         basic = (quote_plus("team.secret"), quote_plus(SECRET))
         async with httpx2.AsyncClient(base_url=process.url) as http:
             signed = assertion(KEY, "team.app")
@@ -51,7 +53,8 @@ async def use_everything(folder: Path) -> None:
 
 
 async def test_no_way_of_proving_somebody_leaves_a_secret_anywhere_at_debug(tmp_path: Path) -> None:
-    await use_everything(tmp_path)
+    with collecting() as collector:
+        await use_everything(tmp_path, collector.url)
     names = set(PLANTED.windows.values())
     assert names >= {"a secret in Basic", "a request: client_assertion", "an answer: access_token"}
     assert names >= {"a sample key of RS256"}
@@ -60,6 +63,7 @@ async def test_no_way_of_proving_somebody_leaves_a_secret_anywhere_at_debug(tmp_
     assert b'"level":"debug"' in said
     assert b'"event":"token_refused"' in said
     assert any(one.name.endswith("store.sql") for one in leavings)
+    assert any(b"/oauth/revoke" in one.read_bytes() for one in leavings if one.name.endswith("traces"))
     assert PLANTED.found() == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 
 from tests.cluster.contract import test_authorization_service, test_token_service
 from tests.cluster.contract.conftest import AUDIENCES, PERMISSIONS, Contract, claims_of
-from tests.cluster.contract.rows import AUTHORIZATION_SERVICE, TOKEN_SERVICE, row
+from tests.cluster.contract.rows import AUTHORIZATION_SERVICE, SETTINGS, TOKEN_SERVICE, row
 from tests.cluster.portal import Portal, Registered, bearer
+from tests.documents import PROJECT
 from tests.sample_keys import sample_key
+from tests.unit.docs.test_migration_page import SETTINGS as REFERENCE_SETTINGS
 
 KEY = sample_key("RS256", 502)
 
@@ -108,6 +111,17 @@ def test_a_client_that_is_not_public_gets_no_token(portal: Portal, caller: str, 
 
 
 @row("POST /clients")
+def test_a_client_with_state_deleted_is_not_made_at_all(portal: Portal, caller: str) -> None:
+    def names() -> set[str]:
+        return {one["metadata"]["name"] for one in portal.world.objects.all("clientcredentials")}
+
+    before = names()
+    answer = portal.clients({**CLIENT, "public_key": public_key(), "__STATE__": "DELETED"}, caller)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_client_metadata")
+    assert names() == before
+
+
+@row("POST /clients")
 def test_a_caller_without_the_right_in_kubernetes_is_refused(portal: Portal) -> None:
     body = {**CLIENT, "public_key": public_key()}
     assert portal.clients(body, None).status_code == 401
@@ -145,3 +159,11 @@ def test_every_row_of_both_tables_is_walked() -> None:
         if mark.name == "contract"
     ]
     assert set(marks) == {*TOKEN_SERVICE, *AUTHORIZATION_SERVICE}
+
+
+def test_every_setting_of_the_reference_is_shown_by_a_running_process() -> None:
+    assert SETTINGS.keys() == REFERENCE_SETTINGS
+    for setting, (module, shown) in SETTINGS.items():
+        text = (PROJECT / "tests" / module).read_text(encoding="utf-8")
+        there = rf"^(async )?def {shown}\(" if shown.startswith("test_") else rf'^@shows\([^)]*"{shown}"'
+        assert re.search(there, text, re.MULTILINE), f"{setting}: nothing shows {shown} in {module}"

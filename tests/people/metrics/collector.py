@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.secrecy.planted import PLANTED
+
 
 @dataclass(frozen=True)
 class Received:
@@ -92,3 +94,4 @@ def collecting() -> Iterator[Collector]:
         finally:
             server.shutdown()
             thread.join(timeout=10)
+            PLANTED.keep("traces", "\n".join(one.text for one in collector.spans()))
