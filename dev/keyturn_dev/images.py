@@ -26,6 +26,11 @@ ENGINES: Final = ("docker", "podman", "buildah")
 REPOSITORY: Final = "ghcr.io/keyturn/keyturn"
 _BUILD_SECONDS: Final = 1800
 _READ_SECONDS: Final = 120
+# Its version in the first line, then what dpkg says of its packages, if there is a dpkg.
+_LOOK: Final = (
+    "import pathlib, platform; p = pathlib.Path('/var/lib/dpkg/status'); "
+    "print(platform.python_version()); print(p.read_text(encoding='utf-8') if p.exists() else '')"
+)
 
 
 def image_name(part: str, tag: str, repository: str = REPOSITORY) -> str:
@@ -66,7 +71,10 @@ def build(
 def bill_of_materials(
     part: str, image: str, *, engine: str, environ: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """What the image holds, CycloneDX 1.5: the Python packages of uv.lock for this part, and the base's Debian packages."""
+    """What the image holds, CycloneDX 1.5: the Python packages of uv.lock for this part, the interpreter, and the base's Debian packages.
+
+    A base of another distribution keeps its own list of packages, which scanners find in the image.
+    """
     uv = PROJECT / ".tools" / "venv" / "bin" / "uv"
     exported = _run(
         [
@@ -78,8 +86,16 @@ def bill_of_materials(
     )  # fmt: skip
     document: dict[str, Any] = json.loads(exported)
     document["metadata"]["component"] |= {"type": "container", "name": image.rpartition(":")[0]}
-    document["components"] += debian_components(_read_file(image, "/var/lib/dpkg/status", engine, environ))
+    version, _, status = _run_python(image, _LOOK, engine, environ).partition("\n")
+    document["components"] += [interpreter(version.strip()), *debian_components(status)]
     return document
+
+
+def interpreter(version: str) -> dict[str, Any]:
+    """CPython as a CycloneDX component: the public images build it from source, so that no package stands for it."""
+    purl = f"pkg:generic/cpython@{version}"
+    name = f"cpe:2.3:a:python:python:{version}:*:*:*:*:*:*:*"
+    return {"type": "application", "bom-ref": purl, "name": "cpython", "version": version, "purl": purl, "cpe": name}
 
 
 def debian_components(status: str) -> list[dict[str, Any]]:
@@ -95,14 +111,13 @@ def debian_components(status: str) -> list[dict[str, Any]]:
     return components
 
 
-def _read_file(image: str, path: str, engine: str, environ: Mapping[str, str] | None) -> str:
-    reading = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); print(p.read_text() if p.exists() else '')"
+def _run_python(image: str, code: str, engine: str, environ: Mapping[str, str] | None) -> str:
     if engine != "buildah":
-        command = [engine, "run", "--rm", "--network", "none", "--entrypoint", "python", image, "-c", reading, path]
+        command = [engine, "run", "--rm", "--network", "none", "--entrypoint", "python", image, "-c", code]
         return _run(command, _READ_SECONDS, environ)
     container = _run([engine, "from", "--pull-never", image], _READ_SECONDS, environ).strip()
     try:
-        return _run([engine, "run", container, "--", "python", "-c", reading, path], _READ_SECONDS, environ)
+        return _run([engine, "run", container, "--", "python", "-c", code], _READ_SECONDS, environ)
     finally:
         _run([engine, "rm", container], _READ_SECONDS, environ)
 
