@@ -153,6 +153,73 @@ def test_an_upgrade_reaches_older_kinds_that_came_by(
     assert spec(kubectl) == {**before, "contacts": CONTACTS}
 
 
+def claim(namespace: str, storage_class: str) -> list[dict[str, Any]]:
+    """What the StatefulSet's controller would make on a cluster with nodes, of a StorageClass whose volumes grow."""
+    return [
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": storage_class},
+            "provisioner": "volumes.keyturn.test",
+            "allowVolumeExpansion": True,
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "data-keyturn-postgresql-0", "namespace": namespace},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": storage_class,
+                "volumeName": "grows",
+                "resources": {"requests": {"storage": "2Gi"}},
+            },
+        },
+    ]
+
+
+def test_a_larger_volume_comes_by_the_page_s_commands(
+    installed: Helm, crds: Cluster, kubectl: Callable[..., str], tmp_path: Path
+) -> None:
+    namespace = "larger"
+    (script,) = [one.text for one in blocks(PROJECT / "docs" / "install.md") if "--cascade=orphan" in one.text]
+    values = tmp_path / "shop.yaml"
+    values.write_text("issuer: https://tokens.shop.example\nclusterRights: false\n", encoding="utf-8")
+    kubectl("create", "namespace", namespace)
+    try:
+        command = ("upgrade", "--install", "keyturn", str(CHARTS / "keyturn"), "--namespace", namespace)
+        installed.ok(*command, "--values", str(values))
+        for one in claim(namespace, "growing"):
+            apply(kubectl, tmp_path, one)
+        bound = '{"status":{"phase":"Bound","accessModes":["ReadWriteOnce"],"capacity":{"storage":"2Gi"}}}'
+        where = (f"--namespace={namespace}", "persistentvolumeclaim/data-keyturn-postgresql-0")
+        kubectl("patch", *where, "--subresource=status", "--type=merge", "--patch", bound)
+
+        refused = installed.run(*command, "--values", str(values), "--set", "postgresql.storage.size=4Gi")
+        assert "updates to statefulset spec" in refused.stderr
+        programs = tmp_path / "bin"
+        programs.mkdir()
+        (programs / "kubectl").symlink_to(crds.kubectl)
+        (programs / "helm").symlink_to(helm())
+        (tmp_path / "charts").symlink_to(CHARTS)
+        done = subprocess.run(
+            ["/bin/sh", "-eu"],
+            input=script.replace("--namespace shop", f"--namespace {namespace}"),
+            cwd=tmp_path,
+            env={"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path), "KUBECONFIG": str(crds.kubeconfig)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        path = "--output=jsonpath={.spec.volumeClaimTemplates[0].spec.resources.requests.storage}"
+        assert kubectl("get", "statefulset/keyturn-postgresql", f"--namespace={namespace}", path) == "4Gi"
+        assert kubectl("get", *where, "--output=jsonpath={.spec.resources.requests.storage}") == "4Gi"
+    finally:
+        kubectl("delete", "namespace", namespace, "--wait=false")
+        kubectl("delete", "storageclass/growing", "--ignore-not-found")
+
+
 INSTALLER = "an-installer"
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +93,22 @@ class Shell:
         )
         assert done.returncode == 0, f"{script}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done.stdout
+
+    @contextlib.contextmanager
+    def newer_charts(self, version: str) -> Iterator[None]:
+        """A checkout of a later version: charts that bear its number."""
+        charts = self.folder / "charts"
+        charts.unlink()
+        shutil.copytree(PROJECT / "charts", charts)
+        try:
+            for path in charts.glob("*/Chart.yaml"):
+                described = yaml.safe_load(path.read_text(encoding="utf-8"))
+                later = {**described, "version": version, "appVersion": version}
+                path.write_text(yaml.safe_dump(later), encoding="utf-8")
+            yield
+        finally:
+            shutil.rmtree(charts)
+            charts.symlink_to(PROJECT / "charts")
 
     def scripts(self, title: str) -> list[str]:
         """What a section tells the reader to type, block by block."""

@@ -72,11 +72,14 @@ def test_an_upgrade_of_image_values_and_signing_key_loses_nothing_and_so_does_th
     of_machine, of_page = machine.read_text(), values.read_text()
     made = made_secrets(shop)
     password = shop.get("secret/keyturn-postgresql")["data"]
+    database = running_database(shop)
     machine.write_text(of_machine.replace('"tag": "node"', '"tag": "next"'))
     changed = "    KEYTURN_TOKEN_LIFETIME: 600\nsigningKey:\n  spec: {rotateEvery: 480h, retainAfter: 2h}\n"
     values.write_text(of_page + changed)
-    with load.nothing_lost():
+    with shop_shell.newer_charts("99.0.0"), load.nothing_lost():
         shop_shell.section("Upgrade")
+    assert shop.get("deployment/keyturn-api")["metadata"]["labels"]["helm.sh/chart"] == "keyturn-99.0.0"
+    assert running_database(shop) == database, "the database is not started anew"
     images = {one["spec"]["containers"][0]["image"] for part in ("api", "operator") for one in pods(shop, part)}
     assert images == {"localhost/keyturn-api:next", "localhost/keyturn-operator:next"}
     assert shop.get("signingkey/keyturn")["spec"]["rotateEvery"] == "480h"
@@ -90,6 +93,13 @@ def test_an_upgrade_of_image_values_and_signing_key_loses_nothing_and_so_does_th
     assert images == {"localhost/keyturn-api:node", "localhost/keyturn-operator:node"}
     assert made_secrets(shop) == made, "no key and no secret changes by an upgrade"
     assert shop.get("secret/keyturn-postgresql")["data"] == password
+    assert running_database(shop) == database
+
+
+def running_database(shop: Kubectl) -> tuple[str, int]:
+    """Which pod it is, and how often its container has started."""
+    (pod,) = pods(shop, "postgresql")
+    return pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]
 
 
 def test_scaling_up_and_down_loses_nothing(shop: Kubectl, shop_shell: Shell, load: Load) -> None:

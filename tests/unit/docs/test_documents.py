@@ -113,6 +113,7 @@ def test_a_block_that_names_a_test_is_run_by_it() -> None:
         *((page, "tests/people/metrics/test_runbooks.py") for page in runbooks),
         ("README.md", "tests/cluster/test_readme.py"),
         ("docs/clients.md", "tests/people/test_clients_page.py"),
+        ("docs/install.md", "tests/cluster/test_helm.py"),
         ("docs/install.md", "tests/node/test_backup.py"),
         ("docs/install.md", "tests/node/test_install.py"),
         ("docs/install.md", "tests/node/test_tenants.py"),
