@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
+from .. import release
 from ..errors import CommandError
 
 if TYPE_CHECKING:
@@ -96,9 +97,8 @@ class AuditCounts:
         namespace = f"/api/v1/namespaces/{self._kube.namespace}/pods"
         pods = [
             pod
-            for pod in self._kube.list(namespace)
-            if (pod.get("metadata", {}).get("labels") or {}).get("app.kubernetes.io/component") == "api"
-            and (pod.get("status") or {}).get("phase") == "Running"
+            for pod in release.parts(self._kube.list(namespace))
+            if release.component(pod) == "api" and (pod.get("status") or {}).get("phase") == "Running"
         ]
         if not pods:
             raise ValueError(namespace)

@@ -36,8 +36,10 @@ def kube(answer: Answer) -> Kube:
 def pods(request: httpx2.Request) -> httpx2.Response:
     if request.url.path.endswith("/proxy/metrics"):
         return httpx2.Response(200, text=METRICS)
-    labels = {"app.kubernetes.io/component": "api"}
+    labels = {"app.kubernetes.io/component": "api", "helm.sh/chart": "keyturn-1.0.0"}
+    foreign = {"app.kubernetes.io/component": "api"}
     items = [
+        {"metadata": {"name": "a-shop-0", "labels": foreign}, "status": {"phase": "Running"}},
         {"metadata": {"name": "api-0", "labels": labels}, "status": {"phase": "Running"}},
         {"metadata": {"name": "api-1", "labels": labels}, "status": {"phase": "Running"}},
         {"metadata": {"name": "api-2", "labels": labels}, "status": {"phase": "Pending"}},
