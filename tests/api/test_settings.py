@@ -177,7 +177,7 @@ async def _(_: World, running: Running) -> None:
 async def _(_: World, running: Running) -> None:
     answer = await running.decide()
     assert (answer.status_code, answer.headers["mia-allowed"]) == (200, "0")
-    assert '"denials_answered_with_200"' in running.process.output()
+    assert "denials_answered_with_200" in running.process.output()
 
 
 # Gateways
@@ -207,7 +207,7 @@ async def _(_: World, running: Running) -> None:
 async def _(_: World, running: Running) -> None:
     answer = await _ask_envoy(running, "/nowhere")
     assert (answer.status_code, answer.headers["x-auth-allowed"]) == (200, "0")
-    assert '"denials_answered_with_200"' in running.process.output()
+    assert "denials_answered_with_200" in running.process.output()
 
 
 @shows("CLIENT_AS_USER", by="gateway")
