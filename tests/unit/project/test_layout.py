@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from keyturn_dev.node_images import DEBIAN_PACKAGES
+
 PROJECT = Path(__file__).parents[3]
 ROOTS = ("core", "operator", "api", "cli", "dev")
 # Made on this machine, not part of the project.
@@ -71,7 +73,21 @@ def test_ci_runs_the_commands_that_the_readme_names() -> None:
     section = readme[readme.index("## Work on it") :]
     named = re.findall(r"^    (make .*)$", section, re.MULTILINE)
     assert re.findall(r"^make .*$", script, re.MULTILINE) == named
-    assert named == ["make check", "make test"]
+    assert named == ["make check", "make test-node", "make test"]
+
+
+def test_ci_installs_what_the_readme_names() -> None:
+    script = (PROJECT / ".ci" / "run").read_text(encoding="utf-8")
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    named = {
+        name
+        for line in re.findall(r"apt-get install -y --no-install-recommends (.*)$", readme, re.MULTILINE)
+        for name in line.split()
+    }
+    listed = re.search(r"packages=\(\n(.*?)\n\)", script, re.DOTALL)
+    assert listed is not None
+    assert {name for line in listed[1].splitlines() if "#" not in line for name in line.split()} == named
+    assert set(DEBIAN_PACKAGES) <= named
 
 
 def test_the_layers_are_checked_by_make_check() -> None:
