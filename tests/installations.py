@@ -6,7 +6,7 @@ import contextlib
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,9 @@ from keyturn_dev.cluster import Cluster
 from keyturn_dev.installation import SIGNING_KEY, Installation, apply_crds
 from keyturn_dev.progress import Progress
 from tests.cluster.clients import World, world_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Building the cluster's programs takes minutes on a machine that has never done it.
 BUILD_SECONDS = 1500
@@ -92,10 +95,10 @@ def start_installation(
         own.stop()
 
 
-@pytest.fixture(scope="session")
-def installation(crds: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """One installation with two API replicas, for all tests that leave it as it was."""
-    own = Installation(crds, "keyturn-test", tmp_path_factory.mktemp("installation") / "state", replicas=2)
+@contextlib.contextmanager
+def lasting_installation(crds: Cluster, namespace: str, folder: Path) -> Iterator[Installation]:
+    """An installation with two API replicas, for all tests that leave it as it was."""
+    own = Installation(crds, namespace, folder / "state", replicas=2)
     try:
         own.start()
         own.apply([signing_key(own.namespace)])
@@ -106,8 +109,15 @@ def installation(crds: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="session")
+def installation(crds: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """The shared installation."""
+    with lasting_installation(crds, "keyturn-test", tmp_path_factory.mktemp("installation")) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
 def world(installation: Installation) -> Iterator[World]:
-    """The shared installation, as clients, gateways and people with kubectl see it."""
+    """The same, as clients, gateways and people with kubectl see it."""
     with world_of(installation, replicas=2) as one:
         yield one
 

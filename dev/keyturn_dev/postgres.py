@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from keyturn_dev.certificates import write_private
 from keyturn_dev.errors import DevError
+from keyturn_dev.keeper import end_keeper
 from keyturn_dev.loopback import LOOPBACK, free_ports
 from keyturn_dev.postgres_programs import URL_VARIABLE, ensure_programs, reachable_by_others
 from keyturn_dev.process import log_tail, read_stat
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 _USER = "keyturn"
 _ATTEMPTS = 3
 _START_SECONDS = 30.0
-_STOP_SECONDS = 15.0
 # The server's data is thrown away at the end, so nothing needs to reach the disk.
 _VOLATILE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 # Starts the server and waits on its standard input, whose other end this process holds: when that end closes, because
@@ -139,7 +139,7 @@ def _server(programs: Programs, settings: Mapping[str, str], certificate: Certif
         yield f"postgresql://{_USER}:{password}@{LOOPBACK}:{port}/postgres"
     finally:
         if keeper is not None:
-            _end(keeper)
+            end_keeper(keeper)
         shutil.rmtree(data, ignore_errors=True)
 
 
@@ -232,7 +232,7 @@ def _launch(
 
         wait_until(ready, "PostgreSQL to accept connections", seconds=_START_SECONDS)
     except BaseException:
-        _end(keeper)
+        end_keeper(keeper)
         raise
     return keeper
 
@@ -250,22 +250,6 @@ def _accepts(folder: Path, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _end(keeper: subprocess.Popen[str]) -> None:
-    """Let the keeper stop the server and remove its data, and wait for both."""
-    assert keeper.stdin is not None
-    assert keeper.stdout is not None
-    with contextlib.suppress(BrokenPipeError):
-        keeper.stdin.close()
-    try:
-        keeper.wait(timeout=_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        # The keeper leads a process group of its own, in which the server started.
-        os.killpg(keeper.pid, signal.SIGKILL)
-        keeper.wait()
-    finally:
-        keeper.stdout.close()
 
 
 def _environment(folder: Path) -> dict[str, str]:

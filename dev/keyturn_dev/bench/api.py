@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyturn_dev.bench.kept import kept
+from keyturn_dev.bench.kept import Program, kept
 from keyturn_dev.bench.world import ISSUER
-from keyturn_dev.errors import DevError
 from keyturn_dev.loopback import LOOPBACK, free_ports
-from keyturn_dev.process import log_tail, read_stat
 from keyturn_dev.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -22,23 +20,10 @@ if TYPE_CHECKING:
 _START_SECONDS = 30.0
 
 
-class Api:
-    """A running API. `pid` is the root of its process tree."""
+class Api(Program):
+    """A running API."""
 
-    def __init__(self, pid: int, port: int, log: Path) -> None:
-        self.pid = pid
-        self.port = port
-        self.log = log
-
-    @property
-    def address(self) -> str:
-        return f"{LOOPBACK}:{self.port}"
-
-    def check_alive(self) -> None:
-        """Raise `DevError` with the end of its log when it has ended."""
-        stat = read_stat(self.pid)
-        if stat is None or stat.state in ("Z", "X"):
-            raise DevError(f"keyturn-api has ended. The end of its log:\n{log_tail(self.log)}")
+    name = "keyturn-api"
 
     def is_ready(self) -> bool:
         """Tell whether /readyz says so now."""

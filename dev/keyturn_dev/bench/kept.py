@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from keyturn_dev.errors import DevError
+from keyturn_dev.keeper import end_keeper
+from keyturn_dev.loopback import LOOPBACK
+from keyturn_dev.process import log_tail, read_stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-_STOP_SECONDS = 15.0
 # Waits on its standard input, whose other end this process holds: when that closes, even by a kill, the process is ended.
 _KEEPER = """
 log=$1; shift
@@ -43,19 +45,25 @@ def kept(command: Sequence[str], *, log: Path, folder: Path, environ: Mapping[st
         assert keeper.stdout is not None
         yield int(keeper.stdout.readline())
     finally:
-        _end(keeper)
+        end_keeper(keeper)
 
 
-def _end(keeper: subprocess.Popen[str]) -> None:
-    assert keeper.stdin is not None
-    assert keeper.stdout is not None
-    with contextlib.suppress(BrokenPipeError):
-        keeper.stdin.close()
-    try:
-        keeper.wait(timeout=_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        # The keeper leads a session of its own, in which the program and its children started.
-        os.killpg(keeper.pid, signal.SIGKILL)
-        keeper.wait()
-    finally:
-        keeper.stdout.close()
+class Program:
+    """A running program under measurement. `pid` is the root of its process tree."""
+
+    name: ClassVar[str]
+
+    def __init__(self, pid: int, port: int, log: Path) -> None:
+        self.pid = pid
+        self.port = port
+        self.log = log
+
+    @property
+    def address(self) -> str:
+        return f"{LOOPBACK}:{self.port}"
+
+    def check_alive(self) -> None:
+        """Raise `DevError` with the end of its log when it has ended."""
+        stat = read_stat(self.pid)
+        if stat is None or stat.state in ("Z", "X"):
+            raise DevError(f"{self.name} has ended. The end of its log:\n{log_tail(self.log)}")

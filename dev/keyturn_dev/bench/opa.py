@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from keyturn_dev.bench.kept import kept
+from keyturn_dev.bench.kept import Program, kept
 from keyturn_dev.bench.world import ISSUER, ROUTES
 from keyturn_dev.errors import DevError
 from keyturn_dev.go_programs import ensure_programs, single_program
 from keyturn_dev.loopback import LOOPBACK, accepts, free_ports
 from keyturn_dev.paths import PROJECT
-from keyturn_dev.process import log_tail, read_stat
+from keyturn_dev.process import log_tail
 from keyturn_dev.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -36,23 +36,10 @@ _START_SECONDS = 30.0
 _CACHE = "caching.inter_query_builtin_value_cache.named.io_jwt.max_num_entries=10000"
 
 
-class Opa:
-    """A running OPA. `pid` is the root of its process tree."""
+class Opa(Program):
+    """A running OPA."""
 
-    def __init__(self, pid: int, port: int, log: Path) -> None:
-        self.pid = pid
-        self.port = port
-        self.log = log
-
-    @property
-    def address(self) -> str:
-        return f"{LOOPBACK}:{self.port}"
-
-    def check_alive(self) -> None:
-        """Raise `DevError` with the end of its log when it has ended."""
-        stat = read_stat(self.pid)
-        if stat is None or stat.state in ("Z", "X"):
-            raise DevError(f"OPA has ended. The end of its log:\n{log_tail(self.log)}")
+    name = "OPA"
 
     def decide(self, query: bytes) -> object:
         """Return its answer to a prepared query."""
