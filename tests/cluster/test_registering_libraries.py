@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
 from keyturn_dev.errors import DevError
-from keyturn_dev.waiting import wait_until
 from tests.api.installation import ApiProcess, free_port
 from tests.cluster.clients import World
 from tests.realclients.service import Service, private_jwk
@@ -40,7 +40,7 @@ def service(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     }
     process = ApiProcess(environ, folder / "api.log")
     try:
-        wait_until(lambda: '"event":"serving"' in process.output(), "the replica to serve", seconds=30)
+        asyncio.run(process.ready())
         yield Service(issuer, process, trust)
     finally:
         process.end()

@@ -131,13 +131,13 @@ def test_a_change_by_a_viewer_is_refused_and_by_an_editor_taken(roles: World) ->
 
 
 def test_signing_keys_are_the_admin_s_alone(roles: World) -> None:
-    path = roles.installation.state / "another-key.json"
-    path.write_text(yaml.safe_dump(manifest("SigningKey", "another", {})), encoding="utf-8")
+    path = roles.installation.state / "key-of-an-admin.json"
+    path.write_text(yaml.safe_dump(manifest("SigningKey", "of-an-admin", {})), encoding="utf-8")
     for person in ("viewer", "editor"):
         with pytest.raises(DevError, match="forbidden"):
             as_person(roles, person, "create", "-f", str(path))
     as_person(roles, "admin", "create", "-f", str(path))
-    as_person(roles, "admin", "delete", "signingkey", "another")
+    as_person(roles, "admin", "delete", "signingkey", "of-an-admin")
 
 
 def test_nobody_but_the_operator_writes_a_status(roles: World) -> None:
