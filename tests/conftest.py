@@ -85,7 +85,7 @@ def gateways_build(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def helm_build(request: pytest.FixtureRequest) -> Iterator[None]:
     """Helm, in the same way."""
-    if not any("charts" in item.path.parts for item in request.session.items):
+    if not any({"charts", "people"} & set(item.path.parts) for item in request.session.items):
         yield
         return
     with _building("helm", "keyturn_dev.node_programs", "helm"):
