@@ -316,7 +316,7 @@ class Installation:
         """The processes that were started here."""
         return process.read_records(self.state / "processes")
 
-    def wait_ready(self, seconds: float = 30.0) -> None:
+    def wait_ready(self, seconds: float = 60.0) -> None:
         """Return when every API process is ready; raise `DevError` naming what ended or what did not come."""
 
         def ready() -> bool:

@@ -80,8 +80,13 @@ def infos(world: World, token: str) -> list[int]:
 
 
 def await_another(world: World, before: set[str], what: str) -> None:
-    """Until a key signs that is none of those."""
-    wait_until(lambda: kid_in(world, "Active") not in before, what, seconds=PATIENCE, interval=0.2)
+    """Until a key signs that is none of those. Between an older Secret and new keys there is none at all."""
+
+    def another() -> bool:
+        active = {kid for kid, state in states(world).items() if state == "Active"}
+        return bool(active - before)
+
+    wait_until(another, what, seconds=PATIENCE, interval=0.2)
 
 
 def annotate(world: World, name: str, value: str | None) -> None:
