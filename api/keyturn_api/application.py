@@ -1,7 +1,7 @@
 """The wiring: one outer ASGI callable that serves the hot paths itself and leaves the rest to FastAPI."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -34,6 +34,8 @@ from keyturn_api.settings import ApiSettings
 _log = get_logger("http")
 Handler = Callable[[Scope], Response | Awaitable[Response]]
 AsyncHandler = Callable[[Scope, Receive], Awaitable[Response]]
+_UNEXPECTED: Final = "unexpected failure"
+_FAILURE: Final = "keyturn.failure"
 _OAUTH_PATHS: Final = ("/oauth/token", "/oauth/introspect", "/oauth/revoke", "/tokeninfo")
 
 
@@ -91,7 +93,7 @@ class Application:
                 answer = await asynchronous(scope, receive)
             else:
                 self._addresses.settle(scope)
-                await self._other(scope, receive, send)
+                await self._framework(scope, receive, send)
                 return
         except Disconnected:
             return
@@ -102,13 +104,43 @@ class Application:
             await send(answer.start)
             await send(answer.body)
 
+    async def _framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answered = False
+
+        async def noted(message: MutableMapping[str, Any]) -> None:
+            nonlocal answered
+            answered = True
+            await send(dict(message))
+
+        try:
+            await self._other(scope, receive, noted)
+        except Disconnected:
+            raise
+        except Exception as error:
+            # The framework answers first and raises then; who is answered already is not answered again.
+            if not answered:
+                raise
+            self._failed(scope, scope["raw_path"], error)
+
     def _failed(self, scope: Scope, path: bytes, error: Exception) -> Response:
-        identifier = request_id(scope)
+        identifier = _failure_id(scope)
         _log.error("unexpected_failure", request_id=identifier, exc_info=error)
         self._metrics.count("http", "failed", scope)
         if path in self._oauth_paths:
             return oauth_error(ApiError(500, SERVER_ERROR, f"unexpected failure, see the log for {identifier}"))
-        return problem(500, "unexpected failure", request_id=identifier)
+        return problem(500, _UNEXPECTED, request_id=identifier)
+
+
+def _failure_id(scope: Scope) -> str:
+    """The id of this request's failure: the same in the answer and in the log."""
+    identifier: str = scope.setdefault(_FAILURE, request_id(scope))
+    return identifier
+
+
+def _translated(answer: Response) -> FastApiResponse:
+    translated = FastApiResponse(answer.body["body"], status_code=answer.status)
+    translated.raw_headers = list(answer.start["headers"])
+    return translated
 
 
 def build_framework(
@@ -202,9 +234,11 @@ def build_framework(
             request_id=request_id(request.scope),
             headers=[(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()],
         )
-        translated = FastApiResponse(answer.body["body"], status_code=answer.status)
-        translated.raw_headers = list(answer.start["headers"])
-        return translated
+        return _translated(answer)
+
+    @app.exception_handler(Exception)
+    async def fail(request: Request, _error: Exception) -> FastApiResponse:
+        return _translated(problem(500, _UNEXPECTED, request_id=_failure_id(request.scope)))
 
     generate = app.openapi
 

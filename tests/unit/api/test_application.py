@@ -74,6 +74,22 @@ async def test_a_failure_that_nobody_expected_is_a_500_with_an_id_and_no_cause(
     assert "secret" not in answer.text
 
 
+async def test_a_failure_within_the_framework_is_answered_once_and_has_the_id_of_its_log_line(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    failing = application()
+
+    @failing._other.get("/failing")
+    async def _fail() -> None:
+        await _fails_later()
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(failing), base_url="http://x") as http:
+        answer = await http.get("/failing")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "secret" not in answer.text
+    assert answer.json()["id"] in capfd.readouterr().out
+
+
 async def test_what_is_outside_the_prefix_is_not_there() -> None:
     async with client(service_prefix="/p") as http:
         assert (await http.get("/auth")).status_code == 404
