@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from keyturn_dev.node import NodeCluster
 from keyturn_dev.node_components import NODE_NAME
 from keyturn_dev.node_programs import ensure_helm
 from keyturn_dev.progress import Progress
+from keyturn_dev.waiting import wait_until
 from tests.node.helm import Helm
 from tests.node.kubectl import Kubectl
 from tests.node.load import Caller
@@ -154,7 +156,17 @@ def make_caller(kubectl: Kubectl, name: str, issuer: str) -> Caller:
     kubectl.apply(client(name, spec))
     kubectl.wait_ready(f"clientcredential/{name}")
     service = kubectl.get("service/keyturn-api")["spec"]["clusterIP"]
-    return Caller(f"http://{service}", issuer, f"{kubectl.namespace}.{name}", key)
+    made = Caller(f"http://{service}", issuer, f"{kubectl.namespace}.{name}", key)
+    # A new installation's API says that it knows the client a moment before its pod counts as ready and the node leads there.
+    wait_until(lambda: answers(made.url), "the API's Service to lead to a pod", seconds=60, interval=0.5)
+    return made
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200
+    except httpx2.TransportError:
+        return False
 
 
 def client(name: str, spec: dict[str, Any]) -> dict[str, Any]:
