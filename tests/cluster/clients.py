@@ -130,12 +130,12 @@ class Objects:
         about = [one for one in self.all("events") if one["involvedObject"]["name"] == name]
         return sorted(about, key=lambda one: int(one["metadata"]["resourceVersion"]))
 
-    def wait_event(self, name: str, reason: str, *, seconds: float = 10.0) -> Manifest:
-        """The latest Event with this reason, once there is one."""
+    def wait_event(self, name: str, reason: str, *, says: str = "", seconds: float = 10.0) -> Manifest:
+        """The latest Event with this reason that says so, once there is one."""
         found: list[Manifest] = []
 
         def there() -> bool:
-            found[:] = [one for one in self.events(name) if one["reason"] == reason]
+            found[:] = [one for one in self.events(name) if one["reason"] == reason and says in one["message"]]
             return bool(found)
 
         wait_until(there, f"an Event {reason} about {name}", seconds=seconds, interval=0.2)

@@ -14,7 +14,10 @@ from tests.documents import PROJECT
 from .cluster import NAMESPACE, FakeCluster
 
 Obj = dict[str, Any]
-RENDERED = sorted((PROJECT / "tests/golden/charts").glob("*.yaml"))
+# The chart of the kinds runs nothing.
+RENDERED = sorted(
+    path for path in (PROJECT / "tests/golden/charts").glob("*.yaml") if not path.stem.startswith("kinds")
+)
 WORKLOADS = ("Deployment", "StatefulSet")
 
 
