@@ -25,6 +25,8 @@ __all__ = ["cluster", "crds", "installation", "start_installation", "start_world
 PROJECT = Path(__file__).parents[1]
 # Unit tests first: the cheapest failure is the first to show. The cluster's programs are built meanwhile.
 PARTS = ("unit", "store", "secrecy", "api", "charts", "realclients", "gateways", "cluster", "people")
+MEASURED = PARTS.index("api")
+COVERAGE = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 ON_A_CLUSTER = ("cluster", "people")
 # Modules that mostly wait go before the others of their part, so that the processes of a run end together.
 LONG = ("test_rotation_under_load.py",)
@@ -51,6 +53,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if set(ON_A_CLUSTER) & set(item.path.parts):
             item.add_marker("cluster")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """From `charts` on, programs run at their own speed: their coverage comes from the parts before, and load and time count here."""
+    kept = {name: os.environ.pop(name) for name in COVERAGE if order_of(item)[0] > MEASURED and name in os.environ}
+    try:
+        return (yield)
+    finally:
+        os.environ.update(kept)
 
 
 @pytest.fixture(scope="session", autouse=True)
