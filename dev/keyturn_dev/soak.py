@@ -43,6 +43,8 @@ END = "<!-- end of soak -->"
 VALUES = PROJECT / "charts" / "keyturn" / "values.yaml"
 SLOWER = 1.2
 """How much slower the slowest hundredth may be with all clients than with few."""
+TOKENS = 10_000
+"""What a worker remembers by default."""
 FLAT_AFTER = 1 / 6
 """Ten minutes of an hour."""
 GROWTH = 0.05
@@ -110,11 +112,18 @@ def scale(world: SoakWorld, *, clients: int, base: int, requests: int) -> list[F
     return figures
 
 
-def changes(world: SoakWorld, *, clients: int, seconds: float, among: int | None = None) -> list[Figure]:
-    """A change each second: each must count in time, and memory must stop growing. `among`: so many clients that are there already."""
+def changes(
+    world: SoakWorld, *, clients: int, seconds: float, among: int | None = None, tokens: int = TOKENS
+) -> list[Figure]:
+    """A change each second: each must count in time, and memory must stop growing. `among`: so many clients that are there already.
+
+    `tokens` are shown first, as many as a replica remembers: what it remembers of them grows to its bound, and is no leak.
+    """
     world.create(range(clients))
     clients = clients if among is None else among
     world.wait_ready(clients, seconds=120 + clients)
+    for number in range(tokens):
+        world.show_token(number % clients)
     samples: list[tuple[float, dict[str, float]]] = []
     late: list[float] = []
     began = time.monotonic()

@@ -160,9 +160,7 @@ class SoakWorld:
 
         def counts() -> bool:
             # What a client has gained is in its next token.
-            token = self._grant(self._assertion(number)).json()["access_token"]
-            told = self._api.get("/tokeninfo", headers={"Authorization": f"Bearer {token}"})
-            return sorted(told.json().get("permissions", ())) == sorted(wanted)
+            return self.show_token(number) == sorted(wanted)
 
         try:
             wait_until(counts, "a change to count", seconds=_CHANGE_SECONDS)
@@ -170,6 +168,12 @@ class SoakWorld:
             # An answer too, and a bad one: the hour goes on.
             return _CHANGE_SECONDS
         return time.monotonic() - began
+
+    def show_token(self, number: int) -> list[str]:
+        """The permissions that a new token of this client has, as the API says when it is shown."""
+        token = self._grant(self._assertion(number)).json()["access_token"]
+        told = self._api.get("/tokeninfo", headers={"Authorization": f"Bearer {token}"})
+        return sorted(told.json().get("permissions", ()))
 
     def versions(self) -> dict[str, str]:
         """By `plural/name`, the resourceVersion of each of our objects, of each Secret and Event of the namespace."""

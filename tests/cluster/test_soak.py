@@ -36,7 +36,7 @@ def test_two_hundred_clients_a_few_changes_and_rest(crds: Cluster, tmp_path: Pat
         assert {name for name, version in world.versions().items() if moved.get(name) != version} >= {
             "clientcredentials/c-7"
         }
-        changed = soak.changes(world, clients=0, seconds=8, among=200)
+        changed = soak.changes(world, clients=0, seconds=8, among=200, tokens=20)
         assert changed[0].what == "changes"
         assert int(changed[0].value) >= 3
 
