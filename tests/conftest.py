@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from keyturn_dev.loopback import SHARE_VARIABLE
 from tests.installations import cluster, crds, installation, start_installation, start_world, world
 from tests.secrecy.observing import observe
 from tests.secrecy.planted import PLANTED
@@ -41,6 +42,9 @@ def order_of(item: pytest.Item) -> tuple[int, int]:
 
 
 def pytest_configure() -> None:
+    if WORKER:
+        # Two processes that look for a free port in the same instant would be given the same one.
+        os.environ[SHARE_VARIABLE] = f"{WORKER.removeprefix('gw')}/{os.environ['PYTEST_XDIST_WORKER_COUNT']}"
     observe()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -12,15 +13,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+SHARE_VARIABLE = "KEYTURN_DEV_PORTS"
+"""`1/2`: of all ports only every second one, from the second on."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free on loopback now. Whoever uses them must be ready to find one taken after all."""
+    """Return ports that are free on loopback now. Whoever uses them must be ready to find one taken after all.
+
+    Processes that look for some at the same time keep out of one another's way by `SHARE_VARIABLE`.
+    """
+    part, _, parts = os.environ.get(SHARE_VARIABLE, "0/1").partition("/")
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(found) < count:
+            # Held until the end, or it would be offered again.
+            one = stack.enter_context(socket.socket())
+            one.bind((LOOPBACK, 0))
+            port: int = one.getsockname()[1]
+            if port % int(parts) == int(part):
+                found.append(port)
+    return found
 
 
 def accepts(port: int) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from keyturn.rules.state import Condition, RouteState, RuleState
 from keyturn.secrets import hash_generated
 from keyturn.store.factory import open_store
 from keyturn.store.interface import Store
+from keyturn_dev.loopback import free_ports
 from tests.sample_keys import sample_key
 from tests.secrecy.observing import keep_dump
 from tests.secrecy.planted import PLANTED
@@ -37,10 +37,8 @@ START_TIMEOUT = 30.0
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    (port,) = free_ports(1)
+    return port
 
 
 def client_key(key: PrivateKey, **changes: Any) -> ClientKey:

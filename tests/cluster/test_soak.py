@@ -40,7 +40,8 @@ def test_two_hundred_clients_a_few_changes_and_rest(crds: Cluster, tmp_path: Pat
         assert changed[0].what == "changes"
         assert int(changed[0].value) >= 3
 
-        still = soak.idle(world, clients=0, seconds=12, settle=3)
+        # What was issued before is noted within seconds.
+        still = soak.idle(world, clients=0, seconds=12, settle=15)
         assert [one.value for one in still] == ["none", "none"]
     text = soak.table([*grown, *changed, *still], datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC))
     assert text.startswith("Measured on 2026-01-02.")
