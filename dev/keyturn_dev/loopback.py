@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 SHARE_VARIABLE = "KEYTURN_DEV_PORTS"
-"""`1/2`: of all ports only every second one, from the second on."""
+"""`1/2`: of all pairs of ports only every second one, from the second on."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -30,7 +30,8 @@ def free_ports(count: int) -> list[int]:
             one = stack.enter_context(socket.socket())
             one.bind((LOOPBACK, 0))
             port: int = one.getsockname()[1]
-            if port % int(parts) == int(part):
+            # Linux gives odd numbers to those who bind and even ones to those who connect: pairs are shared out.
+            if port // 2 % int(parts) == int(part):
                 found.append(port)
     return found
 
