@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from keyturn_dev.cluster import Cluster
-from keyturn_dev.installation import SIGNING_KEY, Installation, apply_crds
+from keyturn_dev.installation import Installation, apply_crds
 from keyturn_dev.progress import Progress
+from keyturn_dev.rights import SIGNING_KEY
 from tests.cluster.clients import World, world_of
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import unquote
 
 from keyturn.expressions import ExpressionError, compile_expression
 from keyturn.rules import syntax
 from keyturn.rules.state import ALL, METHODS
 
 from .access_rule import MAX_ROUTES, MAX_TEXT_BYTES, text_bytes
+from .places import Place, falls_back, may_cover, rank
 
 # Kinds of differences; scripts read them in the report.
 UNKNOWN_ROUTE: Final = "UnknownRoute"
@@ -40,15 +40,9 @@ BACKOFFICE: Final = "backofficeAuthorization"
 CLOSED: Final[Mapping[str, Any]] = {"expression": "false"}
 _KNOWN: Final = (AUTHORIZATION, BACKOFFICE)
 
-# What is decoded once may still separate, or be decoded again.
-_SEVERAL: Final = re.compile(r"[/\\%]")
-
 # What an expression asks of users alone; texts in quotes, and members of other objects, are none of that.
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _OF_USERS: Final = re.compile(r"(?<![\w.-])(?:groups|userProperties)\b")
-
-# A path's segments, parameters without their names.
-_Place = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +243,9 @@ class _Converter:
         )
         return {"expression": expression}
 
-    def _places(self) -> dict[_Place, list[str]]:
+    def _places(self) -> dict[Place, list[str]]:
         """The paths as written, by the place in the table that they stand for."""
-        places: dict[_Place, list[str]] = {}
+        places: dict[Place, list[str]] = {}
         for path in self.converted:
             places.setdefault(syntax.segments_of(path), []).append(path)
         return places
@@ -259,7 +253,7 @@ class _Converter:
     def _methods(self, paths: list[str]) -> set[str]:
         return {method for path in paths for method in self.converted[path]}
 
-    def _same_paths(self, places: dict[_Place, list[str]]) -> None:
+    def _same_paths(self, places: dict[Place, list[str]]) -> None:
         """Paths that are one here: what each of them asks of a method must hold, also what it asks of all."""
         for paths in places.values():
             for other in paths[1:]:
@@ -272,13 +266,13 @@ class _Converter:
                     for method in named:
                         methods.setdefault(method, methods[ALL])
 
-    def _methods_not_covered(self, places: dict[_Place, list[str]]) -> None:
+    def _methods_not_covered(self, places: dict[Place, list[str]]) -> None:
         """A longer path decides alone here; the reference may go on to a shorter one that names the method."""
         named = {place: self._methods(paths) for place, paths in places.items()}
         for place, methods in named.items():
             if ALL in methods or not methods:
                 continue
-            wider = sorted((other for other in named if _falls_back(place, other)), key=_rank)
+            wider = sorted((other for other in named if falls_back(place, other)), key=rank)
             for method in METHODS:
                 found = next((other for other in wider if method in named[other] or ALL in named[other]), None)
                 if method not in methods and found is not None:
@@ -288,11 +282,11 @@ class _Converter:
                     )
                     self._differ(METHOD_NOT_COVERED, message, places[place][0], method)
 
-    def _opened(self, places: dict[_Place, list[str]]) -> None:
+    def _opened(self, places: dict[Place, list[str]]) -> None:
         for path, methods in self.unwritable:
             for place, paths in places.items():
                 named = self._methods(paths)
-                if _may_cover(place, path) and (ALL in named or not named.isdisjoint(methods)):
+                if may_cover(place, path) and (ALL in named or not named.isdisjoint(methods)):
                     message = f"without this route {_shown(paths[0])} would decide its requests: mend the path first"
                     self._differ(WOULD_OPEN, message, path, lost=True)
                     break
@@ -316,39 +310,6 @@ def _routes(path: str, methods: dict[str, dict[str, Any]]) -> list[dict[str, Any
     return [
         {"path": path, **({} if names == [ALL] else {"methods": names}), **condition} for condition, names in grouped
     ]
-
-
-def _rank(place: _Place) -> tuple[int, tuple[int, ...]]:
-    """Sorts places as requests look for them: most segments first, then from the left literals, parameters, the wildcard."""
-    kinds = tuple(1 if part == syntax.PARAMETER else 2 if part == syntax.WILDCARD else 0 for part in place)
-    return -len(place), kinds
-
-
-def _falls_back(place: _Place, other: _Place) -> bool:
-    """Whether a request may match both places and look at `other` later."""
-    variable = (syntax.PARAMETER, syntax.WILDCARD)
-    return _rank(other) > _rank(place) and all(
-        one == two or one in variable or two in variable for one, two in zip(place, other, strict=False)
-    )
-
-
-def _may_cover(place: _Place, path: str) -> bool:
-    """Whether a place may cover requests of a path that can't be written, as far as it can be told what the path means."""
-    parts = [part for part in path.partition("?")[0].partition("#")[0].split("/") if part]
-    if any(unquote(part) in (".", "..") for part in parts):
-        return True
-    for index, segment in enumerate(place):
-        if index == len(parts):
-            return False
-        own = parts[index]
-        decoded = unquote(own)
-        if syntax.WILDCARD in own or _SEVERAL.search(decoded):
-            # Perhaps several segments, perhaps none.
-            return True
-        meanings = (own, decoded, decoded.partition(";")[0], syntax.PARAMETER, syntax.WILDCARD)
-        if segment not in meanings and not own.startswith(syntax.PARAMETER):
-            return False
-    return True
 
 
 def _shown(text: str) -> str:

@@ -28,6 +28,7 @@ from keyturn_dev.kubeconfig import run_kubectl
 from keyturn_dev.locking import exclusive
 from keyturn_dev.loopback import free_ports
 from keyturn_dev.paths import PROJECT
+from keyturn_dev.rights import ACCOUNTS, EVERY, SIGNING_KEY, policy_objects, rbac_objects
 from keyturn_dev.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -35,17 +36,9 @@ if TYPE_CHECKING:
 
     from keyturn_dev.target import Target
 
-SIGNING_KEY = "keyturn"
-ADMISSION_POLICY = PROJECT / "charts" / "keyturn" / "files" / "admission-policy.yaml"
-RBAC_RULES = PROJECT / "charts" / "keyturn" / "files" / "rbac.yaml"
 CRDS = PROJECT / "crds"
 _SCRIPTS = Path(sys.executable).parent
 _TOKEN_DURATION = "24h"
-_ACCOUNTS = {"operator": "keyturn-operator", "api": "keyturn-api", "mirror": "keyturn-mirror"}
-EVERY = "*"
-"""Among the namespaces to watch: all of the cluster."""
-_RBAC = "rbac.authorization.k8s.io"
-_ADMISSION = "admissionregistration.k8s.io/v1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,84 +47,6 @@ class Ports:
 
     http: int
     metrics: int
-
-
-def rbac_objects(namespace: str, watched: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Return ServiceAccounts, their roles and bindings: rules from the file that the chart uses too, and the mirror's.
-
-    `watched`: namespaces besides its own, or `*` for the whole cluster. Names of cluster-scoped objects begin with the namespace;
-    `cluster_scoped` knows them.
-    """
-    rules = yaml.safe_load(RBAC_RULES.read_text(encoding="utf-8"))
-    own_secret = {
-        "apiGroups": [""],
-        "resources": ["secrets"],
-        "resourceNames": [SIGNING_KEY],
-        "verbs": ["get", "watch"],
-    }
-    operator = rules["operator"]
-    every = EVERY in watched
-    here = operator["homeRules"] if every else [*operator["rules"], *operator["homeRules"]]
-    roles = {"operator": here, "api": rules["api"]["rules"], "mirror": [own_secret]}
-    cluster = {"api": rules["api"]["clusterRules"]}
-    if every:
-        cluster["operator"] = [*operator["rules"], *operator["clusterRules"]]
-    objects: list[dict[str, Any]] = []
-    for part, account in _ACCOUNTS.items():
-        subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
-        metadata = {"name": account, "namespace": namespace}
-        objects.append({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
-        objects += _bound("Role", metadata, roles[part], subject)
-        if part == "operator" and not every:
-            for other in watched:
-                objects += _bound(
-                    "Role", {"name": f"{namespace}-{account}", "namespace": other}, operator["rules"], subject
-                )
-        if wide := cluster.get(part):
-            objects += _bound("ClusterRole", {"name": f"{namespace}-{account}"}, wide, subject)
-    return objects
-
-
-def _bound(kind: str, metadata: dict[str, str], rules: list[Any], subject: dict[str, str]) -> list[dict[str, Any]]:
-    """A role and its binding to one account, of the same name."""
-    return [
-        {"apiVersion": f"{_RBAC}/v1", "kind": kind, "metadata": metadata, "rules": rules},
-        {
-            "apiVersion": f"{_RBAC}/v1",
-            "kind": f"{kind}Binding",
-            "metadata": metadata,
-            "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": metadata["name"]},
-            "subjects": [subject],
-        },
-    ]
-
-
-def policy_objects(namespace: str) -> list[dict[str, Any]]:
-    """Return the admission policies that hold the parts' rights to objects of their own making, from the file that the chart uses too."""
-    objects: list[dict[str, Any]] = []
-    for part, spec in yaml.safe_load(ADMISSION_POLICY.read_text(encoding="utf-8")).items():
-        name = f"{namespace}-{_ACCOUNTS[part]}"
-        user = f"system:serviceaccount:{namespace}:{_ACCOUNTS[part]}"
-        here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
-        conditions = [{"name": part, "expression": f"request.userInfo.username == '{user}'"}]
-        policy = {**spec, "matchConstraints": {**spec["matchConstraints"], **here}, "matchConditions": conditions}
-        objects += [
-            {"apiVersion": _ADMISSION, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": policy},
-            {
-                "apiVersion": _ADMISSION,
-                "kind": "ValidatingAdmissionPolicyBinding",
-                "metadata": {"name": name},
-                "spec": {"policyName": name, "validationActions": ["Deny"]},
-            },
-        ]
-    return objects
-
-
-def cluster_scoped(namespace: str) -> list[str]:
-    """What an installation has outside its namespace, as `kind/name` for kubectl: the namespace's deletion leaves it."""
-    every = [*rbac_objects(namespace), *policy_objects(namespace)]
-    wide = [one for one in every if "namespace" not in one["metadata"]]
-    return [f"{one['kind'].lower()}/{one['metadata']['name']}" for one in wide]
 
 
 class Installation:
@@ -201,7 +116,7 @@ class Installation:
         self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in named])
         self.apply([*rbac_objects(self.namespace, self._watched), *policy_objects(self.namespace)])
         self._grants_file.write_text(json.dumps(self._grants), encoding="utf-8")
-        for part, account in _ACCOUNTS.items():
+        for part, account in ACCOUNTS.items():
             self.target.service_account_kubeconfig(
                 self.namespace, account, self._kubeconfig(part), duration=_TOKEN_DURATION
             )

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from keyturn_dev import process
 from keyturn_dev.errors import DevError
-from keyturn_dev.installation import SIGNING_KEY, Installation, cluster_scoped
+from keyturn_dev.installation import Installation
 from keyturn_dev.locking import exclusive
 from keyturn_dev.paths import PROJECT
 from keyturn_dev.progress import Progress
+from keyturn_dev.rights import SIGNING_KEY, cluster_scoped
 from keyturn_dev.target import CurrentContext, choose_cluster
 from keyturn_dev.walkthrough import Walkthrough
 

@@ -18,7 +18,8 @@ import yaml
 from keyturn.jose.signing import generate
 from keyturn_dev.certificates import write_private
 from keyturn_dev.errors import DevError
-from keyturn_dev.installation import SIGNING_KEY, Installation
+from keyturn_dev.installation import Installation
+from keyturn_dev.rights import SIGNING_KEY
 from keyturn_dev.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ after any downtime.
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -14,10 +15,11 @@ from typing import Any, Final
 
 from keyturn.clients.credentials import RecordDamaged, SecretRecord
 from keyturn.clients.sources import CredentialKind
+from keyturn.jose.signing import PrivateKey
 from keyturn_operator.key_secret import MANAGED_BY, MANAGER, WRITTEN_FOR
 from keyturn_operator.kube.client import Object
 from keyturn_operator.secret_material import members
-from keyturn_operator.settings import API_VERSION, GROUP
+from keyturn_operator.settings import API_VERSION, GROUP, OperatorSettings
 
 RECORD: Final = f"{GROUP}/credential"
 """The annotation with the record."""
@@ -134,6 +136,24 @@ def _conflict(secret: Object, detail: str, record: SecretRecord | None = None) -
 def _listed(names: Iterable[str]) -> str:
     shown = list(names)
     return ", ".join(shown[:_NAMES_SHOWN]) + (", ..." if len(shown) > _NAMES_SHOWN else "")
+
+
+def key_members(private: PrivateKey) -> dict[str, bytes]:
+    """A private key in the forms that people use."""
+    return {
+        PEM: private.to_pem(),
+        JWK: json.dumps(private.to_private_jwk(), separators=(",", ":")).encode("ascii"),
+    }
+
+
+def beside(record: SecretRecord, client_id: str, settings: OperatorSettings) -> dict[str, bytes]:
+    """The members beside the key or secret: what a client needs to know to use it."""
+    texts = {"client_id": client_id}
+    if record.kind is CredentialKind.KEY:
+        texts["key_id"] = record.current.id
+    if settings.issuer:
+        texts |= {"issuer": settings.issuer, "token_endpoint": settings.token_endpoint}
+    return {name: text.encode() for name, text in texts.items()}
 
 
 def manifest(record: SecretRecord, data: Mapping[str, bytes], *, namespace: str, name: str, owner: Object) -> Object:

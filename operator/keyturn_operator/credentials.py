@@ -7,7 +7,6 @@ and an operator that dies in between leaves the Secret and the row as either one
 
 import contextlib
 import dataclasses
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,22 +25,21 @@ from keyturn.clients.secret import new_secret_id
 from keyturn.clients.sources import CredentialKind, GenerateSpec
 from keyturn.clients.state import ClientState
 from keyturn.jose.algorithms import RS256
-from keyturn.jose.signing import PrivateKey
 from keyturn.problems import Problem
 from keyturn.secrets import hash_generated
 from keyturn_operator import conditions, credential_events
 from keyturn_operator.context import Context
 from keyturn_operator.credential_secret import (
     CLIENT_SECRET,
-    JWK,
     MATERIAL,
-    PEM,
     CredentialSecret,
     Finding,
+    beside,
     change,
     emptied,
     handed_over,
     inspect,
+    key_members,
     manifest,
     record_of,
 )
@@ -242,7 +240,7 @@ class Credentials:
                 return None
             private = made[SLOT]
             fresh = Credential(private.kid, now, jwk=private.public.jwk)
-            minted = Minted(wish.kind, wish.size, fresh, _key_members(private))
+            minted = Minted(wish.kind, wish.size, fresh, key_members(private))
         self._minted[key] = minted
         return minted
 
@@ -276,7 +274,7 @@ class Credentials:
         kube = self._context.kube
         name = outlook.wish.secret_name
         path = collection("v1", "secrets", key.namespace)
-        data = {**material, **self._around(record, outlook.client_id)}
+        data = {**material, **beside(record, outlook.client_id, self._context.settings)}
         try:
             if found.secret is None:
                 await kube.create(path, manifest(record, data, namespace=key.namespace, name=name, owner=obj))
@@ -295,16 +293,6 @@ class Credentials:
             raise
         self._written.note(key, name)
         return True
-
-    def _around(self, record: SecretRecord, client_id: str) -> dict[str, bytes]:
-        """The members beside the key or secret: what a client needs to know to use it."""
-        settings = self._context.settings
-        texts = {"client_id": client_id}
-        if record.kind is CredentialKind.KEY:
-            texts["key_id"] = record.current.id
-        if settings.issuer:
-            texts |= {"issuer": settings.issuer, "token_endpoint": settings.token_endpoint}
-        return {name: text.encode() for name, text in texts.items()}
 
     async def _tell(self, key: Key, obj: Object, outlook: Outlook, record: SecretRecord) -> None:
         assert outlook.wish is not None
@@ -345,10 +333,3 @@ def _known(last: ClientState | None, kind: CredentialKind, found: CredentialSecr
     if record is not None and unusable and record.uid == uid and record.kind is kind and record.serial > (serial or 0):
         return Known(record.serial, (record.current, *record.previous))
     return known
-
-
-def _key_members(private: PrivateKey) -> dict[str, bytes]:
-    return {
-        PEM: private.to_pem(),
-        JWK: json.dumps(private.to_private_jwk(), separators=(",", ":")).encode("ascii"),
-    }

@@ -23,7 +23,8 @@ import jwt
 from keyturn.jose.signing import PrivateKey
 from keyturn_dev import process
 from keyturn_dev.cluster import Cluster
-from keyturn_dev.installation import SIGNING_KEY, Installation
+from keyturn_dev.installation import Installation
+from keyturn_dev.rights import SIGNING_KEY
 from keyturn_dev.waiting import TimedOut, wait_until
 from tests.manifests import API_VERSION, Manifest, manifest
 from tests.sample_keys import sample_key

@@ -3,7 +3,7 @@
 import base64
 import json
 
-from keyturn_dev.installation import SIGNING_KEY
+from keyturn_dev.rights import SIGNING_KEY
 from tests.cluster.clients import World, needs, route, signing_kids
 
 NO_KEY = "-----BEGIN PUBLIC KEY-----\nTm8ga2V5IGF0IGFsbC4=\n-----END PUBLIC KEY-----\n"

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 
 from keyturn_dev import process
-from keyturn_dev.installation import SIGNING_KEY
 from keyturn_dev.loopback import free_ports
+from keyturn_dev.rights import SIGNING_KEY
 from keyturn_dev.waiting import wait_until
 from tests.cluster.clients import World, is_ready, signing_kids
 from tests.cluster.conftest import StartWorld

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from keyturn_dev.installation import SIGNING_KEY
+from keyturn_dev.rights import SIGNING_KEY
 from keyturn_dev.tcp_proxy import Outage
 from keyturn_dev.waiting import wait_until
 from tests.cluster.clients import PROMISE_SECONDS, World, needs, route, signing_kids

@@ -19,7 +19,8 @@ import yaml
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from keyturn.jose.signing import load_pem
-from keyturn_dev.installation import SIGNING_KEY, Installation
+from keyturn_dev.installation import Installation
+from keyturn_dev.rights import SIGNING_KEY
 from keyturn_dev.waiting import wait_until
 from tests.cluster.clients import PROMISE_SECONDS, World, as_object, signing_kids, world_of
 from tests.cluster.conftest import signing_key

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from keyturn_dev.installation import SIGNING_KEY
+from keyturn_dev.rights import SIGNING_KEY
 from tests.cluster.clients import World, needs, route
 from tests.cluster.conftest import StartWorld
 from tests.cluster.test_bad_manifests import refusal_of

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from keyturn_dev.cluster import Cluster
 from keyturn_dev.errors import DevError
-from keyturn_dev.installation import SIGNING_KEY, Installation
+from keyturn_dev.installation import Installation
+from keyturn_dev.rights import SIGNING_KEY
 from keyturn_dev.waiting import wait_until
 from tests.cluster.clients import PROMISE_SECONDS, Client, Replica, World, world_of
 from tests.manifests import Manifest, manifest

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from keyturn_dev.errors import DevError
-from keyturn_dev.installation import EVERY, SIGNING_KEY, Installation, rbac_objects
+from keyturn_dev.installation import Installation
 from keyturn_dev.kubeconfig import run_kubectl
+from keyturn_dev.rights import EVERY, SIGNING_KEY, rbac_objects
 from keyturn_dev.waiting import wait_until
 from tests.cluster.clients import Client, World, needs, route, world_of
 from tests.cluster.conftest import StartWorld, signing_key

@@ -21,7 +21,8 @@ from keyturn.store.factory import open_store
 from keyturn.store.interface import Store
 from keyturn_dev import process
 from keyturn_dev.cluster import Cluster
-from keyturn_dev.installation import SIGNING_KEY, Installation, status_of
+from keyturn_dev.installation import Installation, status_of
+from keyturn_dev.rights import SIGNING_KEY
 from keyturn_dev.waiting import wait_until
 from tests.cluster.clients import World
 from tests.cluster.rotation.ledger import Ledger

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx2
 from playwright.sync_api import expect
 
-from keyturn_dev.installation import SIGNING_KEY
+from keyturn_dev.rights import SIGNING_KEY
 from tests.cluster.clients import World, needs, route
 from tests.cluster.portal import Portal
 

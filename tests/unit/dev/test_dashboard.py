@@ -10,7 +10,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import CollectorRegistry
 
 from keyturn_api.metrics import Metrics as ApiMetrics
-from keyturn_dev.dashboard import DASHBOARD, ROWS, Chart, Number, render
+from keyturn_dev.dashboard import DASHBOARD, render
+from keyturn_dev.dashboard_rows import ROWS, Chart, Number
 from keyturn_operator.metrics import Metrics as OperatorMetrics
 
 _METRIC = re.compile(r"keyturn_[a-z_]+")
