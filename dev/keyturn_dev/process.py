@@ -132,10 +132,21 @@ def spawn(
             start_new_session=True,
         )
     _children[child.pid] = child
-    wait_until(lambda: record.exists() or child.poll() is not None, f"{name} to be started", seconds=10, interval=0.005)
+
+    def started() -> bool:
+        # The record stands an instant before the launcher becomes the program and lets the lock go.
+        return child.poll() is not None or (record.exists() and not _has_as_input(child.pid, lock))
+
+    wait_until(started, f"{name} to be started", seconds=10, interval=0.005)
     if not record.exists():
         raise DevError(f"{name} could not be started: {log_tail(log)}")
     return parse_record(name, record.read_text(encoding="utf-8", errors="replace"))
+
+
+def _has_as_input(pid: int, descriptor: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(Path(f"/proc/{pid}/fd/0").stat(), os.fstat(descriptor))
+    return False
 
 
 def stop(record: ProcessRecord, *, grace: float = 2.0) -> bool:
