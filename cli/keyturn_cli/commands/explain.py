@@ -17,7 +17,6 @@ from ..errors import CommandError
 from ..explanation import denial_lines, lines_of
 from ..help import examples
 from ..kube import ContextOption, Kube, KubeconfigOption, NamespaceOption, open_kube
-from ..kubeconfig import find_access
 from ..output import printable, say
 from ..question import NoRequest, Question, parse_request
 from ..rule_files import load_rules
@@ -240,11 +239,9 @@ class _Service:
         return open_kube(kubeconfig=self._kubeconfig, context=self._context, namespace=self._namespace)
 
     def _ask(self, kube: Kube | None, url: str, wanted: dict[str, Any]) -> dict[str, Any]:
-        own = None
-        if kube is not None:
-            own = find_access(kubeconfig=self._kubeconfig, context=self._context).token
-            if "client" in wanted:
-                wanted = {**wanted, "namespace": kube.namespace}
+        own = None if kube is None else kube.own_token
+        if kube is not None and "client" in wanted:
+            wanted = {**wanted, "namespace": kube.namespace}
         with open_client() as client:
             audience = audience_of(client, url, kube)
             shown = admin_token(kube, audience=audience, account=self._account, own_token=own)

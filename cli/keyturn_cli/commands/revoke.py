@@ -15,7 +15,6 @@ from ..editing import DryRunOption, EditOutputOption, ForceOption, YesOption, ed
 from ..errors import CommandError, Exit
 from ..help import examples
 from ..kube import ContextOption, Kube, KubeconfigOption, NamespaceOption, open_kube
-from ..kubeconfig import find_access
 from ..output import say
 from ..server import check_url, is_loopback, open_client
 from ..tokenfile import read_token
@@ -141,10 +140,11 @@ def revoke_token(
             )
         if where.startswith("http:") and not is_loopback(where):
             say("Warning: both tokens go over plain HTTP; whoever listens can use them.", style="yellow")
-        own = find_access(kubeconfig=kubeconfig, context=context).token
         with open_client() as http:
             audience = audience_of(http, where, kube)
-            shown = admin_token(kube, audience=audience, account=account, own_token=own, default=REVOKE_ACCOUNT)
+            shown = admin_token(
+                kube, audience=audience, account=account, own_token=kube.own_token, default=REVOKE_ACCOUNT
+            )
             revoke_at(http, where, shown, victim)
     # RFC 7009 section 2.2: the answer is the same where there was nothing to revoke.
     say("Revoked, if it was a token of this installation that still counted.")

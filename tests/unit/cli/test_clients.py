@@ -244,7 +244,6 @@ def test_one_token_is_given_up_at_the_service(
         return httpx2.Response(status, json=body)
 
     monkeypatch.setattr(revoke, "open_client", lambda: httpx2.Client(transport=httpx2.MockTransport(service)))
-    monkeypatch.setattr(revoke, "find_access", lambda **_: type("Access", (), {"token": None}))
     monkeypatch.setenv("KEYTURN_ADMIN_TOKEN", "kube-token")
     result = keyturn("revoke", "--token", "-", "--url", "http://127.0.0.1:8080", stdin=b"abc.def.ghi\n")
     assert result.exit_code == code

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from typer.testing import Result
 
+from keyturn_cli.connection import Connection
 from keyturn_cli.kube import Kube
 from keyturn_cli.kubeconfig import Access
 
@@ -108,7 +109,8 @@ class Outside:
 
     def open_kube(self, *, kubeconfig: str | None, context: str | None, namespace: str | None) -> Kube:
         client = httpx2.Client(transport=httpx2.MockTransport(self.cluster), base_url="https://api.example")
-        return Kube(client, namespace=namespace or self.access.namespace)
+        connection = Connection(self.access, lambda: self.access, connect=lambda _: client)
+        return Kube(connection, namespace=namespace or self.access.namespace)
 
     def cluster(self, request: httpx2.Request) -> httpx2.Response:
         if request.url.path.endswith("/token"):
@@ -132,7 +134,6 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Outside:
     made = Outside()
     monkeypatch.setattr("keyturn_cli.commands.explain.open_client", made.open_client)
     monkeypatch.setattr("keyturn_cli.commands.explain.open_kube", made.open_kube)
-    monkeypatch.setattr("keyturn_cli.commands.explain.find_access", lambda **_: made.access)
     monkeypatch.setattr("keyturn_cli.admin_api._PAUSE", 0.0)
     return made
 
